@@ -1,0 +1,42 @@
+# Two verbs. Each sets up what it needs in .venv and can be run first.
+#   make run     answer a question with the embedded model (QUESTION="..." to ask your own)
+#   make test    run the whole test suite and the quality gates
+PYTHON ?= python3
+QUESTION ?= Tom has 3 boxes with 4 pens each. He gives away 5 pens. How many pens are left?
+VENV := .venv
+READY := $(VENV)/.ready
+PIP := $(VENV)/bin/pip install -qq --disable-pip-version-check --no-deps
+# Where pip finds the CPU build of torch, if this machine's pip is not set up for it already.
+TORCH_INDEX ?=
+TORCH := $(shell grep '^torch==' requirements/cpu.txt)
+
+.PHONY: run test lock clean
+
+run: $(READY)
+	$(VENV)/bin/optillm-local solve "$(QUESTION)" --optimizer self_consistency
+
+test: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/pytest --cov
+
+$(READY): pyproject.toml requirements/cpu.txt
+	@echo "Setting up $(VENV): about 0.9 GB to download, two to four minutes the first time."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)" \
+	  || { echo "pip finds no $(TORCH). Name PyTorch's CPU wheel index: make TORCH_INDEX=URL"; exit 1; }
+	@echo "torch is in; now the other packages (a minute or two) ..."
+	$(PIP) -r requirements/cpu.txt
+	$(PIP) -e .
+	@touch $(READY)
+
+# Refresh the pinned lock; needs uv, and torch's CPU build where uv can find it (UV_FIND_LINKS or UV_INDEX).
+lock:
+	uv pip compile pyproject.toml requirements/cpu.in --extra cpu --extra kernels --extra dev \
+	  --python-version 3.11 --no-annotate --no-header --no-emit-find-links --no-emit-index-url \
+	  --output-file requirements/cpu.txt
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""The contracts between optimizers, clients and everything that watches them."""

@@ -1,0 +1,107 @@
+"""Everything that can go wrong, as one tree.
+
+* OptillmError
+  x ClientError              the model could not be asked, or could not answer
+    + ModelNotFound          no such model, or its files cannot be used
+    + EngineDead             the engine is gone; every request in flight fails with this
+    + EngineOutOfMemory      the model or its KV cache does not fit; the message says what to lower
+    + RequestRejected        one request has a value that cannot work; its neighbours are unharmed
+    + Truncated              the answer was cut at max_tokens where a whole one is needed
+    + Unsupported            this backend cannot do what was asked
+  x InvalidConfiguration     an option or a setting has a value that cannot work (also a ValueError)
+  x NoSolutions              the optimizer produced no candidate at all
+  x AnswerExtractionError    candidates exist, but none states an answer
+  x ParsingError             the model's text does not have the form it was asked for
+  x Timeout                  a deadline passed that is not a budget (also a TimeoutError)
+  x BudgetExceeded           the budget was spent before there was anything to return
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OptillmError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class ClientError(OptillmError):
+    """The model could not be asked, or could not answer."""
+
+
+class ModelNotFound(ClientError):
+    """No model of that name or path, or files that cannot be used; the message names the file."""
+
+
+class EngineDead(ClientError):
+    """The engine stopped; nothing can be asked of it any more."""
+
+
+class EngineOutOfMemory(ClientError):
+    """The model or its KV cache does not fit into memory."""
+
+
+class _BadField(OptillmError):
+    """A named field holds a value that cannot work; `remedy` says what would."""
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        super().__init__(f"{field}={value!r}: {remedy}")
+        self.field, self.value, self.remedy = field, value, remedy
+
+
+class RequestRejected(_BadField, ClientError):
+    """One request is refused before it reaches the engine: `field`, `value`, `remedy`."""
+
+
+class InvalidConfiguration(_BadField, ValueError):
+    """An option or setting is refused: `field`, `value`, `remedy`."""
+
+
+class Truncated(ClientError):
+    """An answer was cut at its token limit where a whole one is needed; `text` is what there is."""
+
+    def __init__(self, message: str, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class Unsupported(ClientError):
+    """The backend has no way to do what was asked."""
+
+
+class NoSolutions(OptillmError):
+    """The optimizer produced no candidate at all."""
+
+
+class AnswerExtractionError(OptillmError):
+    """Candidates exist, but none of them states an answer."""
+
+
+class ParsingError(OptillmError):
+    """The model's text does not have the form it was asked for; `text` is what it said."""
+
+    def __init__(self, message: str, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class Timeout(OptillmError, TimeoutError):
+    """A deadline passed that is not a budget."""
+
+
+class BudgetExceeded(OptillmError):
+    """The budget is spent and there is no answer to return: `kind` of budget, `spent`, `limit`."""
+
+    def __init__(self, kind: str, spent: float, limit: float) -> None:
+        super().__init__(f"the budget of {limit:g} {kind} is spent ({spent:g} used)")
+        self.kind, self.spent, self.limit = kind, spent, limit
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A remedy for an unknown name: the nearest known ones, or all of them."""
+    choices = sorted(known)
+    near = difflib.get_close_matches(name, choices, n=2, cutoff=0.6)
+    if near:
+        return f"unknown. Did you mean {' or '.join(repr(one) for one in near)}?"
+    return f"unknown. Known: {', '.join(choices) or 'none'}"

@@ -1,0 +1,173 @@
+"""What is asked: messages and how to sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args
+
+from optillm_local.core.errors import RequestRejected, did_you_mean
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: who speaks.
+        content: the text.
+        token_ids: of an assistant turn that this engine generated, the ids it generated. A follow-up
+            continues from them and not from re-tokenised text, so that they are prefix-cache hits.
+    """
+
+    role: Role
+    content: str
+    token_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.role not in get_args(Role):
+            raise RequestRejected("role", self.role, did_you_mean(str(self.role), get_args(Role)))
+        if not isinstance(self.content, str):
+            raise RequestRejected("content", self.content, "the content of a message is text")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the answer is drawn. Refused values name field, value and remedy.
+
+    Attributes:
+        temperature: 0 (greedy) to 2.
+        top_p: nucleus, in (0, 1].
+        top_k: keep the k most probable tokens; 0 keeps all.
+        min_p: keep tokens with at least this share of the top token's probability, in [0, 1].
+        max_tokens: most tokens to generate; generation also ends where the model's context does.
+        stop: texts that end the answer; they are not part of it.
+        seed: sequence i of a group draws with `seed + i`; None lets the engine choose.
+        logprobs: alternatives to report per token, beside the sampled token's own log-probability;
+            0 reports only that, None reports nothing and saves the engine the work.
+        presence_penalty, frequency_penalty: as in the OpenAI API, -2 to 2.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    max_tokens: int = 1024
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    logprobs: int | None = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            raise RequestRejected("stop", self.stop, f"pass a sequence of texts: ({self.stop!r},)")
+        object.__setattr__(self, "stop", tuple(self.stop))
+        self._between("temperature", 0.0, 2.0)
+        self._between("top_p", 0.0, 1.0)
+        if self.top_p == 0:
+            raise RequestRejected("top_p", self.top_p, "must be above 0; use temperature=0 for greedy decoding")
+        self._between("min_p", 0.0, 1.0)
+        self._between("presence_penalty", -2.0, 2.0)
+        self._between("frequency_penalty", -2.0, 2.0)
+        self._whole("max_tokens", 1)
+        self._whole("top_k", 0)
+        if self.logprobs is not None:
+            self._whole("logprobs", 0)
+        if self.seed is not None:
+            self._whole("seed", 0)
+        if any(not isinstance(text, str) or not text for text in self.stop):
+            raise RequestRejected("stop", self.stop, "every stop text must be a non-empty string")
+
+    def _between(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise RequestRejected(name, value, "must be a finite number")
+        if not low <= value <= high:
+            raise RequestRejected(name, value, f"must be between {low:g} and {high:g}")
+
+    def _whole(self, name: str, low: int) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise RequestRejected(name, value, "must be a whole number")
+        if not low <= value < 2**63:
+            raise RequestRejected(name, value, f"must be at least {low} and fit into 64 bits")
+
+    def but(self, **changes: Any) -> Sampling:
+        """A copy with some fields changed.
+
+        Raises:
+            RequestRejected: an unknown field ("did you mean") or a value that cannot work.
+        """
+        known = {f.name for f in fields(self)}
+        for name, value in changes.items():
+            if name not in known:
+                raise RequestRejected(name, value, did_you_mean(name, known))
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation and how to answer it.
+
+    A prompt that ends with an assistant message is continued: the model writes on where it stops.
+
+    Attributes:
+        messages: the conversation, oldest first; never flattened into one text.
+        sampling: how the answer is drawn.
+        instructions: if given, stands in for the system message.
+        log_tag: appears in events and logs beside what this prompt produced.
+    """
+
+    messages: tuple[Message, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    instructions: str | None = None
+    log_tag: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "messages", tuple(self.messages))
+        if not self.messages:
+            raise RequestRejected("messages", (), "a prompt needs at least one message")
+        if all(not m.content and not m.token_ids for m in self.messages):
+            raise RequestRejected("messages", self.messages, "every message is empty; ask something")
+
+    @classmethod
+    def of(cls, query: str | Prompt | Iterable[Message], *, system: str | None = None, **sampling: Any) -> Prompt:
+        """A prompt from a question, from messages, or from another prompt with other sampling."""
+        if isinstance(query, Prompt):
+            prompt = query if system is None else replace(query, instructions=system)
+            return replace(prompt, sampling=prompt.sampling.but(**sampling))
+        messages = (Message("user", query),) if isinstance(query, str) else tuple(query)
+        return cls(messages, Sampling().but(**sampling), instructions=system)
+
+    @property
+    def conversation(self) -> tuple[Message, ...]:
+        """The messages as the model gets them: `instructions` in the place of system messages."""
+        if self.instructions is None:
+            return self.messages
+        rest = tuple(m for m in self.messages if m.role != "system")
+        return (Message("system", self.instructions), *rest)
+
+    @property
+    def question(self) -> str:
+        """The last user message, or the last message if no user spoke."""
+        said = [m.content for m in self.messages if m.role == "user"] or [self.messages[-1].content]
+        return said[-1]
+
+    def then(self, *messages: Message) -> Prompt:
+        """The conversation with further messages."""
+        return replace(self, messages=(*self.messages, *messages))
+
+    def but(self, *, log_tag: str | None = None, **sampling: Any) -> Prompt:
+        """A copy with other sampling fields or another tag."""
+        return replace(self, sampling=self.sampling.but(**sampling), log_tag=log_tag or self.log_tag)
+
+    def fan(self, n: int) -> list[Prompt]:
+        """n copies for n sequences; copy i draws with `seed + i` where there is a seed."""
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise RequestRejected("n", n, "must be a whole number of at least 1")
+        seed = self.sampling.seed
+        return [self if seed is None else self.but(seed=seed + i) for i in range(n)]

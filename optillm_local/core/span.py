@@ -1,0 +1,135 @@
+"""Where we are in a run: nested spans that carry the sinks and the budget, one context variable for all.
+
+Concurrent runs never share a span: each task inherits the span it was started in.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from optillm_local.core.budget import Meter
+from optillm_local.core.events import (
+    Event,
+    OptionsRead,
+    SequenceCompleted,
+    Sink,
+    SolutionGenerated,
+    SpanBegin,
+    SpanEnd,
+    TextScored,
+    TokensDecoded,
+    Usage,
+)
+from optillm_local.core.solution import Solution
+from optillm_local.core.usage import TokenUsage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Run:
+    """What all spans of one run share: its listeners, its totals, its candidates.
+
+    Attributes:
+        sinks: take every event but `TokensDecoded`.
+        watchers: take every event, token by token; they make the engine report each step.
+        usage: the sum over the events so far.
+        solutions: candidates in the order they were kept; the last one is the best so far.
+    """
+
+    sinks: list[Sink] = field(default_factory=list)
+    watchers: list[Sink] = field(default_factory=list)
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    solutions: list[Solution] = field(default_factory=list)
+
+    def emit(self, event: Event) -> None:
+        """Hand an event to every listener; one that raises is dropped, the run goes on."""
+        if isinstance(event, SequenceCompleted | OptionsRead | TextScored):
+            self.usage += TokenUsage(**event.usage.model_dump())
+        groups = [self.watchers] if isinstance(event, TokensDecoded) else [self.sinks, self.watchers]
+        for group in groups:
+            for sink in tuple(group):
+                try:
+                    sink(event)
+                except Exception:
+                    logger.exception("an event sink failed and is dropped: %r", sink)
+                    group.remove(sink)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A named stretch of a run. `meters` are the budgets that hold here, the outermost first."""
+
+    run: Run
+    name: str
+    id: str
+    meters: tuple[Meter, ...] = ()
+
+
+_current: ContextVar[Span | None] = ContextVar("optillm_local_span", default=None)
+
+
+def current_span() -> Span:
+    """The span this task is in; outside any run, one that nobody listens to."""
+    return _current.get() or Span(Run(), "", "")
+
+
+@contextmanager
+def open_run(sinks: Sequence[Sink] = (), watchers: Sequence[Sink] = (), meter: Meter | None = None) -> Iterator[Run]:
+    """Start a run: what happens inside is told to `sinks` and counted against `meter`."""
+    run = Run(list(sinks), list(watchers))
+    outer = _current.get()
+    meters = (outer.meters if outer else ()) + ((meter,) if meter else ())
+    token = _current.set(Span(run, "run", "", meters))
+    try:
+        yield run
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def span(name: str) -> Iterator[Span]:
+    """Name a phase; tasks started inside belong to it."""
+    outer = current_span()
+    inner = Span(outer.run, name, uuid.uuid4().hex[:12], outer.meters)
+    emit(SpanBegin(span_id=inner.id, name=name, parent_id=outer.id))
+    token = _current.set(inner)
+    try:
+        yield inner
+    finally:
+        _current.reset(token)
+        emit(SpanEnd(span_id=inner.id, name=name))
+
+
+def emit(event: Event) -> None:
+    """Tell the run's listeners."""
+    current_span().run.emit(event)
+
+
+def keep(solution: Solution) -> Solution:
+    """Put a candidate on the run's record. The one kept last is what a spent budget returns."""
+    here = current_span()
+    here.run.solutions.append(solution)
+    score = solution.verification_score
+    emit(
+        SolutionGenerated(
+            span_id=here.id,
+            solution_id=solution.id,
+            agent_id=solution.agent_id,
+            answer=solution.answer,
+            score=None if score != score else score,
+        )
+    )
+    return solution
+
+
+def usage_record(usage: TokenUsage) -> Usage:
+    """Token counts as events carry them."""
+    values: dict[str, Any] = {k: v for k, v in usage.as_dict().items() if k != "total"}
+    return Usage(**values)
