@@ -1,0 +1,54 @@
+"""Test-time-compute optimizers on an in-process vLLM engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from optillm_local.clients import ScriptedClient
+from optillm_local.core.budget import Budget
+from optillm_local.core.client import ModelClient, Stop
+from optillm_local.core.completion import Choice, Completion, Score
+from optillm_local.core.optimizer import Optimizer
+from optillm_local.core.prompt import Message, Prompt, Sampling
+from optillm_local.core.solution import Solution
+from optillm_local.core.usage import EngineStats, TokenUsage
+from optillm_local.registry import create, register
+from optillm_local.run import Result, asolve, solve
+
+if TYPE_CHECKING:
+    from optillm_local.engine import EngineSettings, VLLMClient
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Budget",
+    "Choice",
+    "Completion",
+    "EngineSettings",
+    "EngineStats",
+    "Message",
+    "ModelClient",
+    "Optimizer",
+    "Prompt",
+    "Result",
+    "Sampling",
+    "Score",
+    "ScriptedClient",
+    "Solution",
+    "Stop",
+    "TokenUsage",
+    "VLLMClient",
+    "asolve",
+    "create",
+    "register",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The engine is imported when it is asked for: without it the package needs neither torch nor vllm."""
+    if name in ("EngineSettings", "VLLMClient"):
+        from optillm_local import engine
+
+        return getattr(engine, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self
 
@@ -105,10 +105,9 @@ class ModelClient(ABC):
 
     # -- what an optimizer asks ---------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def generate(
+    def generate(
         self, prompts: Sequence[Prompt], *, report_every: int = EVERY_TOKEN
-    ) -> AsyncIterator[Generation]:
+    ) -> AbstractAsyncContextManager[Generation]:
         """Decode one sequence per prompt in one batch and read them as they go.
 
         ```python
@@ -120,18 +119,7 @@ class ModelClient(ABC):
         """
         if not prompts:
             raise RequestRejected("prompts", [], "pass at least one prompt")
-        here = current_span()
-        for meter in here.meters:
-            meter.check(self.clock())
-        prompts = [_within_budget(prompt, here) for prompt in prompts]
-        if any(m.budget.tokens for m in here.meters) or here.run.watchers:
-            report_every = min(report_every, NOW_AND_THEN)
-        async with self._open(prompts, report_every) as inner:
-            group = _Accounted(self, inner, prompts, here)
-            try:
-                yield group
-            finally:
-                await group.drain()
+        return _Accounted(self, prompts, report_every)
 
     async def stream(self, prompt: Prompt) -> AsyncIterator[ResponseEvent]:
         """One sequence: text deltas as they are decoded, then `Completed`."""
@@ -234,24 +222,45 @@ def _within_budget(prompt: Prompt, here: Span) -> Prompt:
 _sequence_ids = itertools.count()
 
 
-class _Accounted(Generation):
-    """A generation whose tokens are counted against the budgets and told to the run's listeners."""
+class _Accounted(Generation, AbstractAsyncContextManager[Generation]):
+    """A generation whose tokens are counted against the budgets and told to the run's listeners.
 
-    def __init__(self, client: ModelClient, inner: Generation, prompts: Sequence[Prompt], here: Span) -> None:
-        self._client, self._inner, self._prompts, self._here = client, inner, prompts, here
+    A class and not a decorated generator: a half-read `stream` that the event loop closes late must not find
+    further generators to close in the wrong order.
+    """
+
+    _inner: Generation
+
+    def __init__(self, client: ModelClient, prompts: Sequence[Prompt], report_every: int) -> None:
+        here = client._checked_span()
+        self._client, self._here = client, here
+        self._prompts = [_within_budget(prompt, here) for prompt in prompts]
         self._seen = [0] * len(prompts)
         self._running = set(range(len(prompts)))
         self._ids = [f"sequence-{next(_sequence_ids)}" for _ in prompts]
-        for sequence_id, prompt in zip(self._ids, prompts, strict=True):
-            here.run.emit(
+        if any(m.budget.tokens for m in here.meters) or here.run.watchers:
+            report_every = min(report_every, NOW_AND_THEN)
+        self._context = client._open(self._prompts, report_every)
+
+    async def __aenter__(self) -> Self:
+        self._inner = await self._context.__aenter__()
+        for sequence_id, prompt in zip(self._ids, self._prompts, strict=True):
+            self._here.run.emit(
                 SequenceStarted(
-                    span_id=here.id,
+                    span_id=self._here.id,
                     sequence_id=sequence_id,
                     log_tag=prompt.log_tag or "",
                     seed=prompt.sampling.seed,
                     temperature=prompt.sampling.temperature,
                 )
             )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        await self._drain()
+        return await self._context.__aexit__(kind, error, trace)
 
     def stop(self, index: int | None = None) -> None:
         self._inner.stop(index)
@@ -265,7 +274,7 @@ class _Accounted(Generation):
         self._spend(0)  # time is up: end what runs, then hear what it had
         return self._record(*await anext(self._inner))
 
-    async def drain(self) -> None:
+    async def _drain(self) -> None:
         """End what still runs and count it, even in a cancelled task: nothing decodes for nobody."""
         if not self._running:
             return

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from optillm_local.core.client import Generation, ModelClient
+from optillm_local.core.concurrency import task_group
 from optillm_local.core.completion import Completed, OutputTextDelta, ResponseEvent, Transcript
 from optillm_local.core.mailbox import Mailbox
 from optillm_local.core.prompt import Prompt
@@ -27,44 +28,68 @@ class StreamingClient(ModelClient):
 
     @asynccontextmanager
     async def _open(self, prompts: Sequence[Prompt], report_every: int) -> AsyncIterator[Generation]:
-        async with anyio.create_task_group() as tasks:
-            group = _Streams(len(prompts))
-            for index, prompt in enumerate(prompts):
-                tasks.start_soon(group.pump, index, self._stream(prompt), self._count(prompt), prompt.sampling.seed)
+        streams = [_OneStream(self._stream(p), self._count(p), p.sampling.seed) for p in prompts]
+        if len(streams) == 1:  # no task group: `stream` may be left half-read, and closed by another task
+            yield streams[0]
+            return
+        async with task_group() as tasks:
+            group = _ManyStreams(streams)
+            for index in range(len(streams)):
+                tasks.start_soon(group.pump, index)
             try:
                 yield group
             finally:
                 tasks.cancel_scope.cancel()
 
 
-class _Streams(Generation):
-    """Several streams, read through one mailbox."""
+class _OneStream(Generation):
+    """One stream. Whatever ends it, `Completed` is delivered, with what there was."""
 
-    def __init__(self, n: int) -> None:
-        self._scopes = [anyio.CancelScope() for _ in range(n)]
+    def __init__(self, stream: AsyncGenerator[ResponseEvent, None], prompt_tokens: int, seed: int | None) -> None:
+        self._stream, self._prompt_tokens, self._seed = stream, prompt_tokens, seed
+        self._transcript = Transcript()
+        self._stopped = False
+
+    def stop(self, index: int | None = None) -> None:
+        self._stopped = True
+
+    async def __anext__(self) -> tuple[int, ResponseEvent]:
+        event: ResponseEvent | None = None
+        if not self._stopped:
+            event = await anext(self._stream, None)  # None: it was cancelled while it decoded
+        if isinstance(event, OutputTextDelta):
+            self._transcript.add(event)
+        return 0, event or await self.abort()
+
+    async def abort(self) -> Completed:
+        """End the request; what was decoded so far."""
+        with anyio.CancelScope(shield=True):
+            await self._stream.aclose()
+        return Completed(self._transcript.finish("abort", prompt_tokens=self._prompt_tokens, seed=self._seed))
+
+
+class _ManyStreams(Generation):
+    """Several streams, each read by its own task, delivered through one mailbox."""
+
+    def __init__(self, streams: Sequence[_OneStream]) -> None:
+        self._streams = streams
+        self._scopes = [anyio.CancelScope() for _ in streams]
         self._mailbox: Mailbox[tuple[int, ResponseEvent] | Exception] = Mailbox()
 
-    async def pump(
-        self, index: int, stream: AsyncGenerator[ResponseEvent, None], prompt_tokens: int, seed: int | None
-    ) -> None:
-        """Read one stream to its end. Whatever ends it, `Completed` is delivered, with what there was."""
-        transcript = Transcript()
-        ended = False
+    async def pump(self, index: int) -> None:
+        """Read one stream to its end."""
+        stream, ended = self._streams[index], False
         try:
             with self._scopes[index]:
-                async for event in stream:
-                    if isinstance(event, OutputTextDelta):
-                        transcript.add(event)
+                while not ended:
+                    _, event = await anext(stream)
                     ended = isinstance(event, Completed)
                     self._mailbox.put((index, event))
         except Exception as error:
             self._mailbox.put(error)
         finally:
-            with anyio.CancelScope(shield=True):
-                await stream.aclose()
             if not ended:
-                partial = transcript.finish("abort", prompt_tokens=prompt_tokens, seed=seed)
-                self._mailbox.put((index, Completed(partial)))
+                self._mailbox.put((index, await stream.abort()))
 
     def stop(self, index: int | None = None) -> None:
         for scope in self._scopes if index is None else [self._scopes[index]]:

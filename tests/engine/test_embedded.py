@@ -164,7 +164,7 @@ def test_digits_are_split_off_before_spaces_are_grouped(tokenizer: Any) -> None:
 def test_control_tokens_are_special(tokenizer: Any) -> None:
     assert (tokenizer.bos_token, tokenizer.bos_token_id) == ("<|im_start|>", 1)
     assert (tokenizer.eos_token, tokenizer.eos_token_id) == ("<|im_end|>", 2)
-    assert tokenizer.decode([1, 4093, 2, 0], skip_special_tokens=True) == "user"
+    assert tokenizer.decode([1, 4093, 2, 0, 3], skip_special_tokens=True) == "user"
     assert len(tokenizer) == 49152
 
 

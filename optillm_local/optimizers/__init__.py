@@ -1,0 +1,1 @@
+"""The algorithms, one file each. They speak the vocabulary of `core` and never see an engine."""

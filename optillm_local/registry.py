@@ -1,0 +1,105 @@
+"""Optimizers by name: ours, those of installed packages, and those registered by the program.
+
+A package adds optimizers through the entry-point group `optillm_local.optimizers`:
+`my_name = "my_package.module:MyOptimizer"`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from optillm_local.core.errors import InvalidConfiguration, did_you_mean
+from optillm_local.core.optimizer import Optimizer
+
+GROUP = "optillm_local.optimizers"
+
+_BUILT_IN = {
+    "single": "optillm_local.optimizers.single:Single",
+    "best_of_n": "optillm_local.optimizers.best_of_n:BestOfN",
+    "self_consistency": "optillm_local.optimizers.self_consistency:SelfConsistency",
+}
+_registered: dict[str, type[Optimizer]] = {}
+
+T = TypeVar("T", bound=type[Optimizer])
+
+
+def register(optimizer: T) -> T:
+    """Class decorator: makes an optimizer of this program known by its `name`."""
+    _registered[optimizer.name] = optimizer
+    return optimizer
+
+
+def names() -> list[str]:
+    """Every known name, sorted."""
+    return sorted({*_BUILT_IN, *_registered, *(point.name for point in entry_points(group=GROUP))})
+
+
+def find(name: str) -> type[Optimizer]:
+    """The optimizer class of that name.
+
+    Raises:
+        InvalidConfiguration: there is none.
+    """
+    if name in _registered:
+        return _registered[name]
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        found: type[Optimizer] = getattr(importlib.import_module(module), attribute)
+        return found
+    for point in entry_points(group=GROUP, name=name):
+        loaded: type[Optimizer] = point.load()
+        return loaded
+    raise InvalidConfiguration("optimizer", name, did_you_mean(name, names()))
+
+
+def create(name: str, /, **options: Any) -> Optimizer:
+    """An optimizer with its options set and checked; text such as "8" is read as the option's type.
+
+    Raises:
+        InvalidConfiguration: unknown optimizer or option ("did you mean"), or a value that cannot work.
+    """
+    kind = find(name)
+    known = [option.name for option in options_of(kind)]
+    for option, value in options.items():
+        if option not in known:
+            raise InvalidConfiguration(f"{name} option {option}", value, did_you_mean(option, known))
+    try:
+        return TypeAdapter(kind).validate_python(options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidConfiguration(f"{name} option {where}", first["input"], first["msg"]) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of an optimizer, for tables and help texts."""
+
+    name: str
+    type: str
+    default: Any
+    description: str
+
+
+def options_of(kind: type[Optimizer]) -> list[Option]:
+    """The options of an optimizer in the order of its fields."""
+    found = []
+    for field in fields(kind):  # type: ignore[arg-type]
+        default, description = field.default, ""
+        if isinstance(default, FieldInfo):
+            default, description = default.default, default.description or ""
+        named = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+        found.append(Option(field.name, named, None if default is MISSING else default, description))
+    return found
+
+
+def options_as_dict(optimizer: Optimizer) -> Mapping[str, Any]:
+    """What an optimizer was set to, for the record."""
+    return {option.name: getattr(optimizer, option.name) for option in options_of(type(optimizer))}
