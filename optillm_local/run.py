@@ -16,7 +16,7 @@ import anyio
 from optillm_local import registry
 from optillm_local.core.budget import Budget, Meter
 from optillm_local.core.client import ModelClient
-from optillm_local.core.errors import BudgetExceeded, OptillmError
+from optillm_local.core.errors import BudgetExceeded, InvalidConfiguration, OptillmError
 from optillm_local.core.events import RunCompleted, RunFailed, RunStarted, Sink
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.prompt import Prompt
@@ -116,7 +116,12 @@ async def asolve(
         BudgetExceeded: the budget was spent before there was any candidate.
         OptillmError: whatever else kept the optimizer from an answer.
     """
-    chosen = registry.create(optimizer, **options) if isinstance(optimizer, str) else optimizer
+    if isinstance(optimizer, str):
+        chosen = registry.create(optimizer, **options)
+    elif options:
+        raise InvalidConfiguration("options", options, "an optimizer that exists already has its options")
+    else:
+        chosen = optimizer
     prompt = _seeded(Prompt.of(query, **(sampling or {})), seed)
     started, before = client.clock(), client.stats()
     meter = Meter(budget or Budget(), started)
@@ -157,7 +162,7 @@ async def asolve(
 
 
 def solve(query: str | Prompt, optimizer: str | Optimizer = DEFAULT_OPTIMIZER, **how: Any) -> Result:
-    """`asolve` for programs without an event loop. Without a `client` it starts the engine on the embedded model."""
+    """`asolve` for programs without an event loop. Without a `client` it starts the embedded model's engine."""
 
     async def run() -> Result:
         if "client" in how:

@@ -1,0 +1,1 @@
+"""Triton kernels for test-time compute: usable alone, with torch and triton only."""

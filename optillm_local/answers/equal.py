@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import anyio
@@ -75,12 +76,12 @@ _UNIT = re.compile(
     r"\s*(?:%|[€£¥₹]|(?:[kcm]m|[km]?g|ml|mph|k?wh|usd|eur)\b)?"
     r"(?:\s+[^\W\d_]+(?:\^?\{?[23]\}?)?(?:/[^\W\d_]+(?:\^?\{?[23]\}?)?)?){0,3}\s*"
 )
-_SHORT_UNITS = frozenset("ghlms")
+_SHORT_UNITS = "ghlms"
 # Words that change the amount, or that make something else of the number.
-_NOT_UNITS = frozenset(
-    "hundred dozen score half halves third thirds quarter quarters fourths fifth fifths eighths tenths "
-    "hundredths thousandths pair pairs and or to pi mod plus minus times over below under above before "
-    "after ago more less left am pm ad bc ce bce squared cubed factorial north south east west".split()
+_NOT_A_UNIT = re.compile(
+    r"hundred|dozen|score|pairs?|half|halves|quarters?|thirds?|(?:four|fif|eigh|ten|hundred|thousand)ths?"
+    r"|squared|cubed|factorial|pi|and|or|to|mod|plus|minus|times|over|under|above|below|more|less|left"
+    r"|before|after|ago|am|pm|ad|bc|b?ce|north|south|east|west"
 )
 
 
@@ -142,7 +143,7 @@ def _is_unit(text: str) -> bool:
     if not _UNIT.fullmatch(text):
         return False
     words = re.findall(r"[^\W\d_]+", text)
-    return all(word not in _NOT_UNITS and (len(word) > 1 or word in _SHORT_UNITS) for word in words)
+    return not any(_NOT_A_UNIT.fullmatch(word) or (len(word) == 1 and word not in _SHORT_UNITS) for word in words)
 
 
 def _latex(answer: str) -> str | None:
@@ -158,7 +159,7 @@ def _latex(answer: str) -> str | None:
 
 
 async def _first_equals(formulas: dict[str, str], timeout_s: float) -> dict[str, str]:
-    """Map the normal form of each formula to the first one that it equals, maybe itself."""
+    """Map the normal form of a formula to the first one that it equals, where that is another."""
     numbers = {key for key in formulas if _amount(key) is not None}
     if len(formulas) < 2 or formulas.keys() == numbers:
         return {}
@@ -166,9 +167,7 @@ async def _first_equals(formulas: dict[str, str], timeout_s: float) -> dict[str,
         try:
             await _warm_up()
         except (BrokenWorkerProcess, TimeoutError) as error:
-            warnings.warn(
-                f"no worker, so formulas are compared as text: {error}", RuntimeWarning, stacklevel=2
-            )
+            warnings.warn(f"no worker, so formulas are compared as text: {error}", RuntimeWarning, stacklevel=2)
             return {}
         return await _join_classes(formulas, numbers, timeout_s)
 
@@ -201,7 +200,7 @@ async def _compare(latex: str, rivals: list[str], timeout_s: float) -> int | Non
 async def _warm_up() -> None:
     """Have a worker that has imported sympy, so that no answer's time is spent on it."""
     with anyio.fail_after(START_S):
-        await to_process.run_sync(_parse, _PROBE, cancellable=True)
+        await to_process.run_sync(_load, cancellable=True)
 
 
 def _lock() -> anyio.Lock:
@@ -212,9 +211,13 @@ def _lock() -> anyio.Lock:
         return lock
 
 
-# From here on: what runs in the worker.
+# From here on: what runs in the worker. Only there is sympy imported, which takes about a second.
 
 _PROBE = r"\pi"
+
+
+def _load() -> None:
+    import_module("math_verify")
 
 
 def _first_equal(latex: str, rivals: list[str]) -> int | None:
@@ -234,9 +237,9 @@ def _is_same(left: str, right: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _parse(latex: str) -> list[Any]:
+def _parse(latex: str) -> Any:
     from math_verify import LatexExtractionConfig, parse
 
-    # Math-Verify's own time limits are signals, which the process that may be killed does not need.
+    # Its own time limits are signals, which the process that may be killed does not need.
     config = [LatexExtractionConfig()]
     return parse(f"${latex}$", config, fallback_mode="no_fallback", parsing_timeout=None)

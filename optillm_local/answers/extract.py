@@ -7,7 +7,7 @@ asked for a box also writes numbers, and a number is only a guess at what it mea
 2. ``<answer>x</answer>`` (DeepSeek-R1's template, 2025),
 3. ``#### x`` (GSM8K, Cobbe et al. 2021),
 4. "Final answer: x", "Answer: x", "The answer is x",
-5. a text that is nothing but a formula,
+5. a text that is nothing but a formula, a date or a time,
 6. the last number,
 7. a text that is nothing but one short line.
 
@@ -34,6 +34,8 @@ _DELIMITERS = (
     ("\u201c", "\u201d"),
     ("\u2018", "\u2019"),
 )
+# Bounded, because a model stuck in a loop may nest thousands.
+_MOST_WRAPPINGS = 8
 _WRAPPER = re.compile(r"\\(?:boxed|fbox|text(?:bf|it|rm)?|math(?:bf|it|rm))\s*\{(.*)\}", re.DOTALL)
 _BRACES = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
 _TAG = re.compile(r"<(?P<close>/?)answer>", re.IGNORECASE)
@@ -57,11 +59,12 @@ _SENTENCE_END = re.compile(
 
 _FRACTION = r"\\[dt]?frac\{-?\d+\}\{\d+\}"
 _DECIMAL = r"(?>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d++)(?:\.\d++)?|\.\d++)(?:[eE][-+]?\d++)?+"
+_DATE_OR_TIME = r"\d{4}-\d\d-\d\d\b|\d{1,2}:\d\d(?::\d\d)?\b"
 # A minus after a word or a number is a hyphen or a subtraction; digits inside a word, a version or
 # an exponent are not a number; neither is an ordinal.
 _NUMBER = re.compile(
-    rf"(?:(?<![\w)\]}}])-)?(?<![\w.^])[$€£¥₹]?(?:{_FRACTION}|{_DECIMAL}(?:\s?/\s?\d++)?)(?:\s?\\?%)?"
-    r"(?!(?:st|nd|rd|th)\b)"
+    r"(?:(?<![\w)\]}])-)?(?<![\w.^])[$€£¥₹]?"
+    rf"(?:{_FRACTION}|{_DATE_OR_TIME}|{_DECIMAL}(?:\s?/\s?\d++)?)(?:\s?\\?%)?(?!(?:st|nd|rd|th)\b)"
 )
 # Pandoc's rule for inline formulas: "$5 and $10" are prices.
 _INLINE_FORMULA = re.compile(
@@ -77,12 +80,12 @@ _CHOICE = re.compile(
     re.DOTALL,
 )
 
-_FORMULA_SIGN = re.compile(r"[\d\\^=<>+*/|!]")
+_FORMULA_SIGN = re.compile(r"[\d\\^=<>+*/|!]|\bpi\b")
 _COMMAND = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}|(?<!\S)[^\W\d_]{2}(?!\S)")
 _FORMULA_WORDS = frozenset({"and", "or", "pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp"})
-# A clock time, a ratio, a date, a version: a parser of formulas would calculate with them.
-_NOT_A_FORMULA = re.compile(r":|\d{1,4}([-/.])\d{1,2}\1\d|\d\.\d+\.")
+# A clock time, a ratio, a date, a version, a molecule: a parser of formulas would calculate with them.
+_NOT_A_FORMULA = re.compile(r":|\d{1,4}([-/.])\d{1,2}\1\d|\d\.\d+\.|(?<![\\a-z])[A-Z][a-z]?\d")
 
 
 def extract_answer(text: str) -> str | None:
@@ -92,30 +95,32 @@ def extract_answer(text: str) -> str | None:
     the model was cut off before it answered. See the module for the order of precedence.
     """
     visible = _after_thinking(text)
-    for find in (_boxed, _tagged, _hashed, _phrased, _formula, _last_number, _short_line):
+    for find in (_boxed, _tagged, _hashed, _phrased, _bare_formula, _last_number, _short_line):
         if answer := find(visible):
             return answer
     return None
 
 
 def tidy(text: str) -> str:
-    r"""`text` without what merely wraps an answer; idempotent.
+    r"""`text` without what merely wraps an answer.
 
     >>> tidy("**$\\text{(B)}$.**")
     'B'
     """
     text = text.replace("\u2212", "-")
-    while (bare := _unwrap(text)) != text:
-        text = bare
+    for _ in range(_MOST_WRAPPINGS):
+        text = _unwrap(text)
     return _choice(text)
 
 
 def is_formula(text: str) -> bool:
     """Whether `text` is mathematics through and through: signs or digits, and no words of prose."""
-    if not _FORMULA_SIGN.search(text) or _NOT_A_FORMULA.search(text):
-        return False
+    return _is_wordless(text) and not _NOT_A_FORMULA.search(text)
+
+
+def _is_wordless(text: str) -> bool:
     words = _WORD.findall(_COMMAND.sub(" ", text))
-    return all(word.lower() in _FORMULA_WORDS for word in words)
+    return bool(_FORMULA_SIGN.search(text)) and all(word.lower() in _FORMULA_WORDS for word in words)
 
 
 def _after_thinking(text: str) -> str:
@@ -212,9 +217,9 @@ def _statement_at(text: str, position: int) -> str:
     return answer if "\n" not in text[position:start] or len(answer) <= SHORT else ""
 
 
-def _formula(text: str) -> str | None:
+def _bare_formula(text: str) -> str | None:
     formula = tidy(text)
-    return _right_side(formula) if "\n" not in formula and is_formula(formula) else None
+    return _right_side(formula) if "\n" not in formula and _is_wordless(formula) else None
 
 
 def _last_number(text: str) -> str | None:
@@ -224,7 +229,7 @@ def _last_number(text: str) -> str | None:
     last = numbers[-1]
     for formula in _INLINE_FORMULA.finditer(text):
         # The 3 of "$2\sqrt{3}$" is a piece of the answer; the answer is the formula.
-        if formula.start() < last.start() and last.end() < formula.end():
+        if formula.start() <= last.start() and last.end() < formula.end():
             inside = tidy(formula[0])
             return _right_side(inside) if is_formula(inside) else last[0]
     return last[0]
@@ -238,4 +243,6 @@ def _right_side(formula: str) -> str:
 
 def _short_line(text: str) -> str | None:
     line = text.strip()
-    return tidy(line) if len(line) <= SHORT and "\n" not in line else None
+    # "Answer:" and nothing after it states none.
+    is_answer = len(line) <= SHORT and "\n" not in line and not _MARKER.search(line)
+    return tidy(line) if is_answer else None

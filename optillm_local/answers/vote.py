@@ -38,7 +38,7 @@ class Tally:
     @property
     def margin(self) -> float:
         """The winner's total less the runner-up's (0 where there is none)."""
-        first, second = sorted([0.0, 0.0, *self.totals.values()])[:-3:-1]
+        first, second, *_ = sorted([0.0, 0.0, *self.totals.values()], reverse=True)
         return first - second
 
     @property

@@ -166,7 +166,7 @@ class ScriptedClient(StreamingClient):
         return Choice(shares, mass, TokenUsage(prompt=tokens, completion=1, discarded=1))
 
     async def _score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
-        prompt_tokens = [self._begin(prompt) + len(_tokens(text)) for text in continuations]
+        prompt_tokens = [self._begin(prompt, text) for text in continuations]
         await self._read(len(continuations))
         scores = []
         for text, tokens in zip(continuations, prompt_tokens, strict=True):
@@ -175,14 +175,14 @@ class ScriptedClient(StreamingClient):
             scores.append(Score(ids, tuple(-len(piece) / 10 for piece in _tokens(text)), usage))
         return scores
 
-    def _begin(self, prompt: Prompt) -> int:
-        """One more sequence is open; returns the tokens of its prompt."""
+    def _begin(self, prompt: Prompt, continuation: str = "") -> int:
+        """One more sequence is open; returns the tokens it has from the start."""
         if self._closed:
             raise ClientError("the client is closed; make a new one")
         self.prompts.append(prompt)
         self._open_sequences += 1
         self.peak_concurrency = max(self.peak_concurrency, self._open_sequences)
-        tokens = self._count(prompt)
+        tokens = self._count(prompt) + len(_tokens(continuation))
         self._stats = replace(self._stats, computed_prompt_tokens=self._stats.computed_prompt_tokens + tokens)
         return tokens
 
@@ -238,5 +238,3 @@ def _cut_at_stop(before: str, delta: OutputTextDelta, stops: Sequence[str]) -> t
     if not found:
         return delta, False
     return replace(delta, delta=text[len(before) : max(min(found), len(before))]), True
-
-

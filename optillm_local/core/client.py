@@ -21,7 +21,13 @@ import anyio
 
 from optillm_local.core.completion import Choice, Completed, Completion, OutputTextDelta, ResponseEvent, Score
 from optillm_local.core.errors import EngineDead, RequestRejected, Unsupported
-from optillm_local.core.events import OptionsRead, SequenceCompleted, SequenceStarted, TextScored, TokensDecoded
+from optillm_local.core.events import (
+    OptionsRead,
+    SequenceCompleted,
+    SequenceStarted,
+    TextScored,
+    TokensDecoded,
+)
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.span import Span, current_span, usage_record
 from optillm_local.core.usage import EngineStats
@@ -92,7 +98,7 @@ class ModelClient(ABC):
         """Seconds on the clock that budgets and durations are measured with."""
         return anyio.current_time()
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - not every backend holds something
         """End every request in flight and release the engine. A second call does nothing."""
 
     async def __aenter__(self) -> Self:
@@ -209,7 +215,8 @@ class ModelClient(ABC):
         """Count tokens against every budget; true if one of them is spent."""
         for meter in here.meters:
             meter.add(tokens)
-        return any([meter.spent(self.clock()) for meter in here.meters])
+        spent = [meter.spent(self.clock()) for meter in here.meters]  # each of them is to remember it
+        return any(spent)
 
 
 def _within_budget(prompt: Prompt, here: Span) -> Prompt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -21,6 +22,7 @@ class Mailbox(Generic[T]):
     def __init__(self) -> None:
         self._items: deque[T] = deque()
         self._filled = anyio.Event()
+        self._waking = False
         native: Any = current_token().native_token
         self._call_soon: Callable[..., Any] = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
 
@@ -32,12 +34,14 @@ class Mailbox(Generic[T]):
     def put_from_thread(self, item: T) -> None:
         """Add an item from any thread. Does nothing once the reader's loop is gone."""
         self._items.append(item)
-        try:
+        if self._waking:  # the wake-up that is under way will find this item too
+            return
+        self._waking = True
+        with contextlib.suppress(RuntimeError):  # asyncio: the loop is closed; trio's RunFinishedError is one too
             self._call_soon(self._wake)
-        except RuntimeError:  # asyncio: the loop is closed; trio's RunFinishedError is one too
-            pass
 
     def _wake(self) -> None:
+        self._waking = False
         self._filled.set()
 
     async def get(self) -> T:

@@ -120,12 +120,14 @@ class Prompt:
         sampling: how the answer is drawn.
         instructions: if given, stands in for the system message.
         log_tag: appears in events and logs beside what this prompt produced.
+        adapter: name of the LoRA module to answer with; None is the model itself.
     """
 
     messages: tuple[Message, ...]
     sampling: Sampling = field(default_factory=Sampling)
     instructions: str | None = None
     log_tag: str | None = None
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "messages", tuple(self.messages))

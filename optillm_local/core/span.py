@@ -81,7 +81,9 @@ def current_span() -> Span:
 
 
 @contextmanager
-def open_run(sinks: Sequence[Sink] = (), watchers: Sequence[Sink] = (), meter: Meter | None = None) -> Iterator[Run]:
+def open_run(
+    sinks: Sequence[Sink] = (), watchers: Sequence[Sink] = (), meter: Meter | None = None
+) -> Iterator[Run]:
     """Start a run: what happens inside is told to `sinks` and counted against `meter`."""
     run = Run(list(sinks), list(watchers))
     outer = _current.get()

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import anyio
 
 from optillm_local.core.client import Generation, ModelClient
-from optillm_local.core.concurrency import task_group
 from optillm_local.core.completion import Completed, OutputTextDelta, ResponseEvent, Transcript
+from optillm_local.core.concurrency import task_group
 from optillm_local.core.mailbox import Mailbox
 from optillm_local.core.prompt import Prompt
 
@@ -59,12 +59,17 @@ class _OneStream(Generation):
             event = await anext(self._stream, None)  # None: it was cancelled while it decoded
         if isinstance(event, OutputTextDelta):
             self._transcript.add(event)
+        elif isinstance(event, Completed):
+            await self._close()
         return 0, event or await self.abort()
+
+    async def _close(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._stream.aclose()
 
     async def abort(self) -> Completed:
         """End the request; what was decoded so far."""
-        with anyio.CancelScope(shield=True):
-            await self._stream.aclose()
+        await self._close()
         return Completed(self._transcript.finish("abort", prompt_tokens=self._prompt_tokens, seed=self._seed))
 
 

@@ -164,9 +164,7 @@ def _tokenizer(metadata: Mapping[str, Any]) -> dict[str, Any]:
     bytes_ = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     return {
         "version": "1.0",
-        "added_tokens": [
-            _added_token(i, tokens[i]) for i, kind in enumerate(kinds) if kind == _CONTROL_TOKEN
-        ],
+        "added_tokens": [_added_token(i, tokens[i]) for i, kind in enumerate(kinds) if kind == _CONTROL_TOKEN],
         "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [digits, bytes_]},
         "post_processor": None,

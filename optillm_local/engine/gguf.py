@@ -70,8 +70,7 @@ def read_gguf(path: Path) -> Gguf:
     alignment_bytes = metadata.get("general.alignment", _DEFAULT_ALIGNMENT_BYTES)
     start_bytes = -(-header.offset_bytes // alignment_bytes) * alignment_bytes
     tensors = {
-        name: Tensor(tensor.shape, tensor.encoding, start_bytes + tensor.offset_bytes)
-        for name, tensor in relative
+        name: Tensor(tensor.shape, tensor.encoding, start_bytes + tensor.offset_bytes) for name, tensor in relative
     }
     return Gguf(metadata, tensors, data)
 

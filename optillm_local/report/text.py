@@ -1,0 +1,31 @@
+"""Model text made fit for a terminal."""
+
+from __future__ import annotations
+
+import re
+
+_SEQUENCE = r"\x1b\[[0-?]*[ -/]*[@-~]"  # of the terminal: colours, cursor movements
+_CONTROL = re.compile(rf"{_SEQUENCE}|[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
+_BLANK = re.compile(rf"(?:{_SEQUENCE}|[\x00-\x20\x7f-\xa0])+")
+
+
+def printable(text: str) -> str:
+    """The text without control characters: a model's output must not steer the terminal. Line ends stay."""
+    return _CONTROL.sub("", text)
+
+
+def one_line(text: str) -> str:
+    """The text in one line, runs of white space and control characters as one space."""
+    return _BLANK.sub(" ", text).strip()
+
+
+def shortened(text: str, width: int) -> str:
+    """The beginning of the text in one line of at most `width` characters."""
+    line = one_line(text)
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def tail(text: str, width: int) -> str:
+    """The end of the text in one line of at most `width` characters."""
+    line = one_line(text)
+    return line if len(line) <= width else "…" + line[len(line) - width + 1 :]
