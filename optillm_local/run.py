@@ -16,7 +16,7 @@ import anyio
 from optillm_local import registry
 from optillm_local.core.budget import Budget, Meter
 from optillm_local.core.client import ModelClient
-from optillm_local.core.errors import BudgetExceeded, InvalidConfiguration, OptillmError
+from optillm_local.core.errors import BudgetExceeded, InvalidConfiguration
 from optillm_local.core.events import RunCompleted, RunFailed, RunStarted, Sink
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.prompt import Prompt
@@ -211,6 +211,6 @@ async def _best_within_budget(optimizer: Optimizer, prompt: Prompt, client: Mode
 def _failures_told() -> Iterator[None]:
     try:
         yield
-    except OptillmError as error:
+    except BaseException as error:  # a cancelled run and a bug are on the record too
         emit(RunFailed(error=type(error).__name__, message=str(error)))
         raise

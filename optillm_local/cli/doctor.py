@@ -58,8 +58,13 @@ def _print_problems(console: Console, problems: list[Problem]) -> None:
     console.print(f"\n{len(problems)} problem{'s' if len(problems) > 1 else ''}", style="bold red")
     for problem in problems:
         kind = "blocks solving" if problem.blocking else "warning"
-        console.print(f"  {problem.what} ({kind})", style="red" if problem.blocking else "yellow", markup=False)
-        console.print(f"    mend it: {problem.remedy}", markup=False)
+        console.print(
+            f"  {problem.what} ({kind})",
+            style="red" if problem.blocking else "yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+        console.print(f"    mend it: {problem.remedy}", markup=False, soft_wrap=True)
 
 
 def _shown(setting: object) -> str:

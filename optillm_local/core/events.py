@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 class _Event(BaseModel):
     """A record of one thing that happened: in which span, and when (Unix seconds)."""
 
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     span_id: str = ""
     timestamp: float = Field(default_factory=time.time)

@@ -66,6 +66,7 @@ class AsyncHandle(EngineHandle):
             try:
                 await self._serve()
                 await self._engine.abort(list(self._live))
+                self._flush()
             except Exception as error:
                 logger.exception("the engine failed")
                 reason = f"{type(error).__name__}: {error}"
@@ -79,6 +80,7 @@ class AsyncHandle(EngineHandle):
     async def _serve(self) -> None:
         while command := await self._commands.get():
             await command()
+            self._flush()
 
     async def _add(self, requests: Sequence[EngineRequest]) -> None:
         for request in requests:

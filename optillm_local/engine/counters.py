@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from vllm.v1.metrics.loggers import StatLoggerBase
@@ -10,9 +11,12 @@ from optillm_local.core.usage import EngineStats
 
 
 class Counters(StatLoggerBase):
-    """A vLLM stat logger. `record` is called once per engine step, on the engine's thread."""
+    """A vLLM stat logger. `record` is called once per engine step, on the engine's thread, after the outputs
+    of the step were handed over; it calls `recorded` when they are counted.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, recorded: Callable[[], None]) -> None:
+        self._recorded = recorded
         self.steps = self.computed = self.cached = self.generated = self.preempted = 0
         self.peak_running = self.running = self.waiting = 0
         self.kv_cache_usage = 0.0
@@ -39,6 +43,7 @@ class Counters(StatLoggerBase):
             self.generated += iteration_stats.num_generation_tokens
             self.preempted += iteration_stats.num_preempted_reqs
             self.peak_running = max(self.peak_running, self.running + len(iteration_stats.finished_requests))
+        self._recorded()
 
     def snapshot(self) -> EngineStats:
         """The counts now."""

@@ -44,7 +44,8 @@ class EngineHandle(ABC):
     tokenizer: Any
 
     def __init__(self) -> None:
-        self.counters = Counters()
+        self.counters = Counters(self._flush)
+        self._outbox: list[tuple[EngineRequest, RequestOutput | Exception]] = []
         self._live: dict[str, EngineRequest] = {}
         self._lock = threading.Lock()
         self._ended: EngineDead | None = None
@@ -62,14 +63,22 @@ class EngineHandle(ABC):
             self._submit([self._live[request.id] for request in requests])
 
     def _tracked(self, request: EngineRequest) -> EngineRequest:
-        """The request, forgotten once its last output is out."""
+        """The request as vLLM gets it: its outputs leave at the end of the step that made them."""
 
         def put(output: RequestOutput | Exception) -> None:
+            self._outbox.append((request, output))
+            if isinstance(output, Exception):
+                self._flush()
+
+        return replace(request, put=put)
+
+    def _flush(self) -> None:
+        """Deliver what a step made, once the step is counted: who reads the last token reads its count too."""
+        outbox, self._outbox = self._outbox, []
+        for request, output in outbox:
             if isinstance(output, Exception) or output.finished:
                 self._live.pop(request.id, None)
             request.put(output)
-
-        return replace(request, put=put)
 
     def _end(self, reason: str) -> None:
         """The engine is gone: tell every waiting caller, and refuse what is asked from now on."""

@@ -64,6 +64,7 @@ class InprocessHandle(EngineHandle):
         try:
             self._loop()
             self._engine.abort_request(list(self._live))
+            self._flush()
         except Exception as error:
             logger.exception("the engine failed")
             reason = f"{type(error).__name__}: {error}"
@@ -74,17 +75,19 @@ class InprocessHandle(EngineHandle):
     def _loop(self) -> None:
         while not self._closing:
             if not self._engine.has_unfinished_requests():
-                self._commands.get()()
+                self._commands.get()()  # sleeps until there is something to do
             self._drain()
             if self._engine.has_unfinished_requests() and not self._closing:
                 self._engine.step()  # each output leaves through `put` of its request
+                self._flush()
 
     def _drain(self) -> None:
         while True:
             try:
                 self._commands.get_nowait()()
             except queue.Empty:
-                return
+                break
+        self._flush()
 
     def _add(self, requests: Sequence[EngineRequest]) -> None:
         for request in requests:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -67,7 +68,7 @@ class LiveView:
         shown = visible(agents, max(1, self._console.height - _OTHER_LINES))
         return Group(
             _title(board),
-            _table(shown, self._console.width),
+            _table(shown),
             *_rest(agents, shown),
             _footer(board, agents, self._speed.of(sum(agent.tokens for agent in agents))),
         )
@@ -146,7 +147,20 @@ def _title(board: Board) -> Text:
     return title
 
 
-def _table(agents: Sequence[Agent], width: int) -> Table:
+class _Tail:
+    """The end of a text, as much of it as there is room for."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(tail(self._text, options.max_width), "dim", no_wrap=True)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, options.max_width)
+
+
+def _table(agents: Sequence[Agent]) -> Table:
     table = Table(box=None, padding=(0, 1), show_edge=False, expand=True)
     table.add_column("agent", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True, min_width=7)
@@ -154,9 +168,8 @@ def _table(agents: Sequence[Agent], width: int) -> Table:
     table.add_column("text", no_wrap=True, ratio=1)
     for agent in agents:
         name = f"{agent.tag} {agent.number}".strip()
-        text = Text(tail(agent.tail, max(10, width - 26 - len(agent.tag))), "dim", no_wrap=True)
         state = Text(agent.state, _STYLES[agent.state])
-        table.add_row(Text(name), state, str(agent.tokens), text)
+        table.add_row(Text(name), state, str(agent.tokens), _Tail(agent.tail))
     return table
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from rich.cells import cell_len, set_cell_size
+
 _SEQUENCE = r"\x1b\[[0-?]*[ -/]*[@-~]"  # of the terminal: colours, cursor movements
 _CONTROL = re.compile(rf"{_SEQUENCE}|[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
 _BLANK = re.compile(rf"(?:{_SEQUENCE}|[\x00-\x20\x7f-\xa0])+")
@@ -20,12 +22,12 @@ def one_line(text: str) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """The beginning of the text in one line of at most `width` characters."""
+    """The beginning of the text in one line of at most `width` columns."""
     line = one_line(text)
-    return line if len(line) <= width else line[: width - 1] + "…"
+    return line if cell_len(line) <= width else set_cell_size(line, width - 1).rstrip() + "…"
 
 
 def tail(text: str, width: int) -> str:
-    """The end of the text in one line of at most `width` characters."""
+    """The end of the text in one line of at most `width` columns."""
     line = one_line(text)
-    return line if len(line) <= width else "…" + line[len(line) - width + 1 :]
+    return line if cell_len(line) <= width else "…" + set_cell_size(line[::-1], width - 1)[::-1].lstrip()

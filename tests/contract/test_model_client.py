@@ -103,7 +103,9 @@ async def test_cancelling_ends_decoding_and_counts_it(client: ModelClient) -> No
         async with anyio.create_task_group() as tasks:
 
             async def ask() -> None:
-                await client.sample(QUESTION, n=2, max_tokens=400, on_delta=lambda i, d: tasks.cancel_scope.cancel())
+                await client.sample(
+                    QUESTION, n=2, max_tokens=400, on_delta=lambda i, d: tasks.cancel_scope.cancel()
+                )
 
             tasks.start_soon(ask)
     assert 0 < run.usage.discarded == run.usage.completion < 100
