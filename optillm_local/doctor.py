@@ -198,21 +198,21 @@ def _packages() -> dict[str, str]:
 
 
 def _model(name: str | None) -> Model:
-    from optillm_local.engine.embedded import EMBEDDED_MODEL, cache_dir, find_gguf
+    from optillm_local.engine.embedded import EMBEDDED_MODEL, cache_dir, converted, find_gguf
 
     cache = cache_dir()
     free = shutil.disk_usage(next(p for p in (cache, *cache.absolute().parents) if p.exists())).free
     if name is not None:
         here = Path(name).expanduser()
         return Model(name, False, here.exists(), str(here) if here.exists() else "", True, str(cache), free)
-    converted = sorted(cache.glob(f"{EMBEDDED_MODEL}-*"))
+    directory = converted()
     try:
         path, installed = str(find_gguf()), True
     except ModelNotFound:
         path, installed = "", False
-    if converted:
-        path = str(converted[-1])
-    return Model(EMBEDDED_MODEL, True, installed, path, bool(converted), str(cache), free)
+    if directory:
+        path = str(directory)
+    return Model(EMBEDDED_MODEL, True, installed, path, directory is not None, str(cache), free)
 
 
 def _read(path: str | Path) -> str:

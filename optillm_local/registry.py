@@ -54,7 +54,10 @@ def find(name: str) -> type[Optimizer]:
         found: type[Optimizer] = getattr(importlib.import_module(module), attribute)
         return found
     for point in entry_points(group=GROUP, name=name):
-        loaded: type[Optimizer] = point.load()
+        try:
+            loaded: type[Optimizer] = point.load()
+        except Exception as error:
+            raise InvalidConfiguration("optimizer", name, f"{point.value} cannot be imported: {error}") from error
         return loaded
     raise InvalidConfiguration("optimizer", name, did_you_mean(name, names()))
 

@@ -21,7 +21,7 @@ from optillm_local.core.events import RunCompleted, RunFailed, RunStarted, Sink
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import Run, emit, open_run, usage_record
+from optillm_local.core.span import Run, current_span, emit, open_run, usage_record
 from optillm_local.core.usage import EngineStats, TokenUsage
 
 DEFAULT_OPTIMIZER = "self_consistency"
@@ -142,7 +142,7 @@ async def asolve(
             usage=run.usage,
             engine=client.stats() - before,
             solutions=tuple(run.solutions),
-            budget_exhausted=meter.exhausted,
+            budget_exhausted=any(one.exhausted for one in current_span().meters),
             seed=prompt.sampling.seed,
             duration_s=client.clock() - started,
             model=client.model,

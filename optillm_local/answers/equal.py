@@ -8,32 +8,26 @@ Three tests, cheapest first; a later one is asked only what an earlier one canno
    50% and 0.5. The price is that "2 hours" equals "2 minutes".
 2. Two plain numbers, or anything and a word, with different normal forms are different.
 3. What is left is a formula against a formula or a number. Math-Verify (Hugging Face, 2025)
-   decides, in a worker process of anyio's pool: sympy may run forever (9^{9^{9^9}}), and only a
-   process can be killed.
-
-The worker imports the caller's main module, as every spawned process does: a script needs its
-``if __name__ == "__main__":``.
+   decides, in a process that is killed when it takes too long: sympy may run forever (9^{9^{9^9}}).
 """
 
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
-from typing import Any
+from functools import partial
 
 import anyio
-from anyio import BrokenWorkerProcess, to_process
+from anyio import to_thread
 from anyio.lowlevel import RunVar
 
+from optillm_local.answers._process import NoVerdict, NoWorker, Worker
 from optillm_local.answers.extract import is_formula, tidy
 
-START_S = 60.0
-"""Allowance in seconds for a worker to start and import sympy: 1 s when idle, many when busy."""
-
-# One comparison at a time in each event loop: a worker that was just warmed up is not taken by
-# another task, and there is one sympy in memory.
-_turn: RunVar[anyio.Lock] = RunVar("optillm_local.answers.equal._turn")
+_worker = Worker()
+# Of each event loop one thread waits for the worker: the rest of its pool is for others.
+_waiting: RunVar[anyio.CapacityLimiter] = RunVar("optillm_local.answers.equal._waiting")
 
 _SYMBOLS = str.maketrans({"\u00b2": "^2", "\u00b3": "^3", "\u00b7": r"\cdot ", "\u221e": r"\infty "})
 _SPELLINGS = tuple(
@@ -99,22 +93,88 @@ def normalize(answer: str) -> str:
     return re.sub(r"^(?:(?:the|an?) )+(?=.)", "", words)
 
 
-async def equivalence_classes(answers: Sequence[str | None], *, timeout_s: float = 2.0) -> list[int | None]:
-    """The class of each answer, numbered from 0 by first appearance; None stays None.
+class AnswerClasses:
+    """Sorts answers into classes of equal ones as they come; classes are numbered from 0 by first appearance.
 
     An answer joins the first class whose first member it equals: equality of formulas is not
     transitive ("x = 5" equals 5, and 5 equals "y = 5"). A formula that cannot be compared within
-    `timeout_s` equals only its own spellings. There is at most one timed call to the worker for
-    each distinct answer, and none where all answers are plain numbers or words.
+    `timeout_s` equals only its own spellings. There is at most one timed request to the worker for
+    each distinct answer, and none while all answers are plain numbers or words. Tasks of one event
+    loop may share an instance.
     """
-    keys = [None if answer is None else normalize(answer) for answer in answers]
-    formulas: dict[str, str] = {}
-    for key, answer in zip(keys, answers, strict=True):
-        if key is not None and answer is not None and (latex := _latex(answer)) is not None:
-            formulas.setdefault(key, latex)
-    first_equal = await _first_equals(formulas, timeout_s)
-    index: dict[str, int] = {}
-    return [None if key is None else index.setdefault(first_equal.get(key, key), len(index)) for key in keys]
+
+    def __init__(self, *, timeout_s: float = 2.0) -> None:
+        self._timeout_s = timeout_s
+        self._turn = anyio.Lock()
+        self._class_of: dict[str, int] = {}
+        self._count = 0
+        self._firsts: list[_First] = []
+        self._lone_formula: _First | None = None
+        self._has_worker = True
+
+    async def add(self, answer: str | None) -> int | None:
+        """The class of `answer`; None stays None."""
+        if answer is None:
+            return None
+        key = normalize(answer)
+        async with self._turn:
+            if key not in self._class_of:
+                self._class_of[key] = await self._place(key, _latex(answer))
+                self._count = max(self._count, self._class_of[key] + 1)
+            return self._class_of[key]
+
+    async def _place(self, key: str, latex: str | None) -> int:
+        """The class of a normal form that was not seen before."""
+        if latex is None:
+            return self._count
+        new = _First(latex, is_number=_amount(key) is not None, index=self._count)
+        if self._lone_formula is not None:
+            await self._admit(self._lone_formula)
+            self._lone_formula = None
+        elif not self._firsts and not new.is_number:
+            self._lone_formula = new  # it may stay alone, and then needs no worker
+            return new.index
+        return await self._admit(new)
+
+    async def _admit(self, new: "_First") -> int:
+        """The class of the first that equals `new`; without one, `new` is a first from now on."""
+        rivals = [first for first in self._firsts if not (first.is_number and new.is_number)]
+        try:
+            found = await self._first_equal(new, rivals)
+        except NoVerdict:
+            return new.index  # not a first, where it would use up the time of all that follow
+        if found is not None:
+            return rivals[found].index
+        self._firsts.append(new)
+        return new.index
+
+    async def _first_equal(self, new: "_First", rivals: list["_First"]) -> int | None:
+        if new.is_number and not rivals:
+            return None
+        if not self._has_worker:
+            raise NoVerdict(new.latex)
+        ask = partial(_worker.first_equal, new.latex, [rival.latex for rival in rivals], self._timeout_s)
+        try:
+            return await to_thread.run_sync(ask, abandon_on_cancel=True, limiter=_limiter())
+        except NoWorker as error:
+            self._has_worker = False
+            warnings.warn(f"no worker, so formulas are compared as text: {error}", RuntimeWarning, stacklevel=2)
+            raise NoVerdict(new.latex) from error
+
+
+async def equivalence_classes(answers: Sequence[str | None], *, timeout_s: float = 2.0) -> list[int | None]:
+    """The class of each answer, as `AnswerClasses` numbers them; None stays None."""
+    classes = AnswerClasses(timeout_s=timeout_s)
+    return [await classes.add(answer) for answer in answers]
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The first member of the class `index`: what later answers are compared with."""
+
+    latex: str
+    is_number: bool
+    index: int
 
 
 def _respell(answer: str) -> str:
@@ -157,89 +217,9 @@ def _latex(answer: str) -> str | None:
     return text
 
 
-async def _first_equals(formulas: dict[str, str], timeout_s: float) -> dict[str, str]:
-    """Map the normal form of a formula to the first one that it equals, where that is another."""
-    numbers = {key for key in formulas if _amount(key) is not None}
-    if len(formulas) < 2 or formulas.keys() == numbers:
-        return {}
-    async with _lock():
-        try:
-            await _warm_up()
-        except (BrokenWorkerProcess, TimeoutError) as error:
-            warnings.warn(f"no worker, so formulas are compared as text: {error}", RuntimeWarning, stacklevel=2)
-            return {}
-        return await _join_classes(formulas, numbers, timeout_s)
-
-
-async def _join_classes(formulas: dict[str, str], numbers: set[str], timeout_s: float) -> dict[str, str]:
-    first_equal: dict[str, str] = {}
-    known: list[str] = []
-    for key, latex in formulas.items():
-        rivals = [rival for rival in known if not {key, rival} <= numbers]
-        if key in numbers and not rivals:
-            known.append(key)
-            continue
-        try:
-            found = await _compare(latex, [formulas[rival] for rival in rivals], timeout_s)
-        except (BrokenWorkerProcess, TimeoutError):
-            continue  # kept out of `known`, where it would use up the time of all that follow
-        if found is None:
-            known.append(key)
-        else:
-            first_equal[key] = rivals[found]
-    return first_equal
-
-
-async def _compare(latex: str, rivals: list[str], timeout_s: float) -> int | None:
-    await _warm_up()  # the last comparison may have had its worker killed
-    with anyio.fail_after(timeout_s):
-        return await to_process.run_sync(_first_equal, latex, rivals, cancellable=True)
-
-
-async def _warm_up() -> None:
-    """Have a worker with sympy imported and in use, so that no answer's time is spent on that."""
-    with anyio.fail_after(START_S):
-        await to_process.run_sync(_load, cancellable=True)
-
-
-def _lock() -> anyio.Lock:
+def _limiter() -> anyio.CapacityLimiter:
     try:
-        return _turn.get()
+        return _waiting.get()
     except LookupError:
-        _turn.set(lock := anyio.Lock())
-        return lock
-
-
-# From here on: what runs in the worker. Only there is sympy imported, which takes about a second.
-
-_PROBE = r"\pi"
-
-
-def _load() -> None:
-    # Not the import alone: the first formula takes 0.4 s, the next ones 0.02 to 0.1 s.
-    _is_same("x^2", _PROBE)
-
-
-def _first_equal(latex: str, rivals: list[str]) -> int | None:
-    """The index of the first of `rivals` that equals `latex`."""
-    # A formula that nothing can be compared with must show it now, before it is anyone's rival.
-    _is_same(latex, _PROBE)
-    return next((index for index, rival in enumerate(rivals) if _is_same(latex, rival)), None)
-
-
-@lru_cache(maxsize=1024)
-def _is_same(left: str, right: str) -> bool:
-    from math_verify import verify
-
-    # `verify` lets only its second argument be an equation where the first is a value.
-    pair = _parse(left), _parse(right)
-    return any(verify(gold, target, timeout_seconds=None) for gold, target in (pair, pair[::-1]))
-
-
-@lru_cache(maxsize=1024)
-def _parse(latex: str) -> Any:
-    from math_verify import LatexExtractionConfig, parse
-
-    # Its own time limits are signals, which the process that may be killed does not need.
-    config = [LatexExtractionConfig()]
-    return parse(f"${latex}$", config, fallback_mode="no_fallback", parsing_timeout=None)
+        _waiting.set(limiter := anyio.CapacityLimiter(1))
+        return limiter

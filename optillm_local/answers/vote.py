@@ -44,8 +44,12 @@ class Tally:
     @property
     def share(self) -> float:
         """The winner's part of all weight cast, in [0, 1]; 0 if none was cast."""
+        return 0.0 if self.winner is None else self.share_of(self.winner)
+
+    def share_of(self, choice: int) -> float:
+        """One class's part of all weight cast, in [0, 1]; 0 if none was cast."""
         cast = math.fsum(self.totals.values())
-        return max(self.totals.values()) / cast if cast else 0.0
+        return self.totals[choice] / cast if cast else 0.0
 
 
 def is_decided(tally: Tally, remaining_weight: float) -> bool:

@@ -7,6 +7,7 @@ are those of a real engine. So a test can state that three explorations take as 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import zlib
@@ -97,6 +98,7 @@ class ScriptedClient(StreamingClient):
         self.peak_concurrency = 0
         self.prompts: list[Prompt] = []
         self._answers, self._choices = answers, choices
+        self._turns = itertools.count()
         self._seconds_per_token = seconds_per_token
         self._steps = _Steps()
         self._open_sequences = 0
@@ -123,23 +125,29 @@ class ScriptedClient(StreamingClient):
     def _count(self, prompt: Prompt) -> int:
         return sum(len(_tokens(m.content)) for m in prompt.conversation)
 
-    async def _stream(self, prompt: Prompt) -> AsyncGenerator[ResponseEvent, None]:
-        reply = self._reply(prompt)
+    def _stream(self, prompt: Prompt) -> AsyncGenerator[ResponseEvent, None]:
+        self._note(prompt)
+        # The reply is taken now and not when the task runs: event loops start siblings in any order.
+        return self._decode(prompt, self._reply(prompt))
+
+    async def _decode(self, prompt: Prompt, reply: Reply) -> AsyncGenerator[ResponseEvent, None]:
         prompt_tokens = self._begin(prompt)
-        transcript = Transcript()
-        finish: FinishReason = "length"
+        transcript, said, shown = Transcript(), "", 0
+        deltas = list(_deltas(reply, prompt.sampling.logprobs))
+        finish: FinishReason = "length" if len(deltas) >= prompt.sampling.max_tokens else "stop"
+        del deltas[prompt.sampling.max_tokens :]
         try:
-            for delta in _deltas(reply, prompt.sampling.logprobs):
+            for left, delta in zip(reversed(range(len(deltas))), deltas, strict=True):
                 await self._steps.tick()
-                cut, stopped = _cut_at_stop("".join(transcript.text), delta, prompt.sampling.stop)
-                transcript.add(cut)
                 self._stats = replace(self._stats, generated_tokens=self._stats.generated_tokens + 1)
-                yield cut
-                if stopped or len(transcript.token_ids) == prompt.sampling.max_tokens:
-                    finish = "stop" if stopped else "length"
+                said += delta.delta
+                end, stopped = _end_of_answer(said, prompt.sampling.stop, is_whole=not left)
+                transcript.add(delta := replace(delta, delta=said[shown:end]))
+                shown = end
+                yield delta
+                if stopped:
+                    finish = "stop"
                     break
-            else:
-                finish = "stop"
         finally:
             self._open_sequences -= 1
         thinking = split_thinking("".join(transcript.text))
@@ -155,6 +163,7 @@ class ScriptedClient(StreamingClient):
         )
 
     async def _choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
+        self._note(prompt)
         tokens = self._begin(prompt)
         await self._read()
         if self._choices is None:
@@ -166,6 +175,7 @@ class ScriptedClient(StreamingClient):
         return Choice(shares, mass, TokenUsage(prompt=tokens, completion=1, discarded=1))
 
     async def _score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
+        self._note(prompt)
         prompt_tokens = [self._begin(prompt, text) for text in continuations]
         await self._read(len(continuations))
         scores = []
@@ -175,11 +185,13 @@ class ScriptedClient(StreamingClient):
             scores.append(Score(ids, tuple(-len(piece) / 10 for piece in _tokens(text)), usage))
         return scores
 
-    def _begin(self, prompt: Prompt, continuation: str = "") -> int:
-        """One more sequence is open; returns the tokens it has from the start."""
+    def _note(self, prompt: Prompt) -> None:
         if self._closed:
             raise ClientError("the client is closed; make a new one")
         self.prompts.append(prompt)
+
+    def _begin(self, prompt: Prompt, continuation: str = "") -> int:
+        """One more sequence is open; returns the tokens it has from the start."""
         self._open_sequences += 1
         self.peak_concurrency = max(self.peak_concurrency, self._open_sequences)
         tokens = self._count(prompt) + len(_tokens(continuation))
@@ -204,7 +216,7 @@ class ScriptedClient(StreamingClient):
                 raise ClientError(f"the script has no answer for {prompt.question!r}; it knows {list(answers)}")
             found = answers[keys[0]]
         else:
-            turn = len(self.prompts)
+            turn = next(self._turns)
             if turn >= len(answers):
                 raise ClientError(f"the script has {len(answers)} answers and was asked for number {turn + 1}")
             found = answers[turn]
@@ -231,10 +243,10 @@ def _deltas(reply: Reply, alternatives: int | None) -> Iterator[OutputTextDelta]
         yield OutputTextDelta(piece, (token,), () if alternatives is None else (reply.logprob,), top)
 
 
-def _cut_at_stop(before: str, delta: OutputTextDelta, stops: Sequence[str]) -> tuple[OutputTextDelta, bool]:
-    """The delta without a stop text that it completes, and whether it completed one."""
-    text = before + delta.delta
+def _end_of_answer(text: str, stops: Sequence[str], *, is_whole: bool) -> tuple[int, bool]:
+    """Where the answer in a text ends, and whether a stop text ends it: what may become one is held back."""
     found = [at for stop in stops if (at := text.find(stop)) >= 0]
-    if not found:
-        return delta, False
-    return replace(delta, delta=text[len(before) : max(min(found), len(before))]), True
+    if found:
+        return min(found), True
+    held = 0 if is_whole else max((len(stop) - 1 for stop in stops), default=0)
+    return max(0, len(text) - held), False

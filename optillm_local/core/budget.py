@@ -22,10 +22,11 @@ class Budget:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "seconds"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
-                raise InvalidConfiguration(f"budget {name}", value, "must be a finite number above 0")
+        tokens, seconds = self.tokens, self.seconds
+        if tokens is not None and (not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1):
+            raise InvalidConfiguration("budget tokens", tokens, "must be a whole number of at least 1")
+        if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < math.inf):
+            raise InvalidConfiguration("budget seconds", seconds, "must be a finite number above 0")
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from optillm_local.core.completion import Choice, Completed, Completion, OutputTextDelta, ResponseEvent, Score
 from optillm_local.core.errors import EngineDead, RequestRejected, Unsupported
@@ -59,7 +60,10 @@ class Generation(ABC):
 
     @abstractmethod
     async def __anext__(self) -> tuple[int, ResponseEvent]:
-        """The next event of any sequence. May be cancelled and called again: no event is lost."""
+        """The next event of any sequence. May be cancelled and called again: no event is lost.
+
+        A failure of one sequence is raised here once; the sequence still ends with a `Completed`.
+        """
 
     @abstractmethod
     def stop(self, index: int | None = None) -> None:
@@ -275,6 +279,7 @@ class _Accounted(Generation, AbstractAsyncContextManager[Generation]):
     async def __anext__(self) -> tuple[int, ResponseEvent]:
         if not self._running:
             raise StopAsyncIteration
+        await checkpoint_if_cancelled()  # events may be there without any waiting in which to notice
         deadline = min((m.remaining_seconds(self._client.clock()) for m in self._here.meters), default=math.inf)
         with anyio.move_on_after(None if math.isinf(deadline) else deadline):
             return self._record(*await anext(self._inner))

@@ -43,7 +43,7 @@ class Completion:
     @property
     def mean_logprob(self) -> float:
         """Length-normalised log-likelihood in nats per token; NaN without log-probabilities."""
-        return sum(self.logprobs) / len(self.logprobs) if self.logprobs else math.nan
+        return math.fsum(self.logprobs) / len(self.logprobs) if self.logprobs else math.nan
 
     @property
     def confidence(self) -> float:

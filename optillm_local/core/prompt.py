@@ -65,7 +65,7 @@ class Sampling:
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             raise RequestRejected("stop", self.stop, f"pass a sequence of texts: ({self.stop!r},)")
-        object.__setattr__(self, "stop", tuple(self.stop))
+        object.__setattr__(self, "stop", tuple(self.stop or ()))
         self._between("temperature", 0.0, 2.0)
         self._between("top_p", 0.0, 1.0)
         if self.top_p == 0:
@@ -130,6 +130,8 @@ class Prompt:
     adapter: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.messages, str):
+            raise RequestRejected("messages", self.messages, "pass messages, or use Prompt.of for a question")
         object.__setattr__(self, "messages", tuple(self.messages))
         if not self.messages:
             raise RequestRejected("messages", (), "a prompt needs at least one message")

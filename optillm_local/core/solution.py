@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +26,8 @@ class Solution:
         agent_id: which agent (sampled sequence) wrote it.
         temperature: it was sampled at.
         token_count: tokens it took to write.
-        verification_score: 0 to 1; what the verifier, vote or confidence gave it. NaN if nobody judged it.
+        verification_score: what it was ranked by: P(correct) or share of the vote (0 to 1), or a log-probability
+            or confidence where the optimizer was told to rank by these. NaN if nobody judged it.
         is_verified: whether a verifier passed it.
         verification_passes, verification_failures: verdicts for and against.
         phase: the phase of the optimizer that made it.
@@ -66,5 +67,13 @@ class Solution:
         return replace(self, **changes)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: NaN becomes None."""
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
+        """For JSON: what is not a finite number becomes None, in `metadata` too."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -45,17 +45,10 @@ class Batch:
         """End one request, or all; each that still runs delivers a last output."""
         self._handle.abort(self._ids if index is None else [self._ids[index]])
 
-    async def next(self) -> tuple[int, RequestOutput]:
-        """The next output of any request.
-
-        Raises:
-            EngineDead: no more will come.
-            RequestRejected: the engine refused one of the requests.
-        """
+    async def next(self) -> tuple[int, RequestOutput | ClientError]:
+        """The next output of any request, or what ended it: EngineDead, or RequestRejected by the engine."""
         index, output = await self._mailbox.get()
-        if isinstance(output, Exception):
-            raise _translated(output)
-        return index, output
+        return index, _translated(output) if isinstance(output, Exception) else output
 
     async def finish(self) -> list[RequestOutput]:
         """The last output of each request. If this is cancelled, or one request fails, the others are ended."""
@@ -63,6 +56,8 @@ class Batch:
         try:
             while len(last) < len(self._ids):
                 index, output = await self.next()
+                if isinstance(output, ClientError):
+                    raise output
                 if output.finished:
                     last[index] = output
         finally:

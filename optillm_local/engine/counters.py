@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from vllm.v1.metrics.loggers import StatLoggerBase
-
 from optillm_local.core.usage import EngineStats
 
 
-class Counters(StatLoggerBase):
-    """A vLLM stat logger. `record` is called once per engine step, on the engine's thread, after the outputs
-    of the step were handed over; it calls `recorded` when they are counted.
+class Counters:
+    """A vLLM stat logger, by its methods: to import vllm for its base class would be too early (see `start`).
+
+    `record` is called once per engine step, on the engine's thread, after the outputs of the step were handed
+    over; it calls `recorded` once they are counted.
     """
 
     def __init__(self, recorded: Callable[[], None]) -> None:
@@ -27,6 +27,12 @@ class Counters(StatLoggerBase):
 
     def log_engine_initialized(self) -> None:
         """Nothing to log."""
+
+    def log(self) -> None:
+        """Nothing to log."""
+
+    def record_sleep_state(self, is_awake: int, level: int) -> None:
+        """Sleeping is not counted."""
 
     def record(
         self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0

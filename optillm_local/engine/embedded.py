@@ -54,6 +54,12 @@ def find_gguf() -> Path:
     raise ModelNotFound(f"The package {_DISTRIBUTION} holds no GGUF file. {_REMEDY}")
 
 
+def converted(cache: Path | None = None) -> Path | None:
+    """The directory of the converted model, if there is one."""
+    final = (cache or cache_dir()) / _DIRECTORY
+    return final if final.is_dir() else None
+
+
 def embedded_model(
     cache: Path | None = None, *, gguf: Path | None = None, progress: Progress | None = None
 ) -> Path:
@@ -63,9 +69,9 @@ def embedded_model(
     conversion. When several processes convert at once, the first to finish wins.
     """
     cache = cache or cache_dir()
+    if found := converted(cache):
+        return found
     final = cache / _DIRECTORY
-    if final.is_dir():
-        return final
     report = progress or (lambda _: None)
     source = gguf or find_gguf()
     report(f"checking {source.name}")

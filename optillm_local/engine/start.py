@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ def start_engine(settings: EngineSettings, progress: Progress) -> EngineHandle:
     path = _model_path(settings, progress)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # vLLM sets it after its imports
     if settings.batch_invariant:
         os.environ["VLLM_BATCH_INVARIANT"] = "1"
     progress("importing vLLM")
@@ -59,7 +62,9 @@ def start_engine(settings: EngineSettings, progress: Progress) -> EngineHandle:
     progress(f"loading {model_name(settings)}")
     args = engine_args(settings, path, on_cpu=on_cpu)
     try:
-        return _handle(args, in_process)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # libraries of vLLM on what they deprecate in each other
+            return _handle(args, in_process)
     except Exception as error:
         raise _explained(error, settings, path) from error
 

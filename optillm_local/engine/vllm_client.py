@@ -22,7 +22,7 @@ from optillm_local.core.completion import (
     Score,
     Transcript,
 )
-from optillm_local.core.errors import RequestRejected, did_you_mean
+from optillm_local.core.errors import ClientError, RequestRejected, did_you_mean
 from optillm_local.core.prompt import Prompt, Sampling
 from optillm_local.core.thinking import CLOSE, OPEN, split_thinking
 from optillm_local.core.usage import EngineStats
@@ -210,6 +210,10 @@ class _Sequences(Generation):
     async def __anext__(self) -> tuple[int, ResponseEvent]:
         while not self._ready:
             index, output = await self._batch.next()
+            if isinstance(output, ClientError):
+                partial = self._transcripts[index].finish("abort", prompt_tokens=0)
+                self._ready.append((index, Completed(partial)))
+                raise output
             self._ready.extend((index, event) for event in self._events(index, output))
         return self._ready.popleft()
 

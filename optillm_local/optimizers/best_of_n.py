@@ -46,6 +46,8 @@ class BestOfN(Optimizer):
         prompt = Prompt.of(query)
         if self.select == "confidence":
             prompt = prompt.but(logprobs=TOP_K)
+        elif self.select == "logprob" and prompt.sampling.logprobs is None:
+            prompt = prompt.but(logprobs=0)
         candidates: dict[int, Solution] = {}
         with span("generate"):
             async with (
@@ -90,14 +92,16 @@ class BestOfN(Optimizer):
         return (await client.choose(asked, ["Yes", "No"]))["Yes"]
 
     def _best(self, candidates: list[Solution]) -> Solution:
-        def rank(candidate: Solution) -> tuple[float, float]:
-            score = candidate.verification_score
-            likely = candidate.metadata["mean_logprob"]
-            return (-math.inf if math.isnan(score) else score, -math.inf if math.isnan(likely) else likely)
+        def rank(candidate: Solution) -> tuple[float, bool, float]:
+            score, likely = candidate.verification_score, candidate.metadata["mean_logprob"]
+            whole = candidate.metadata["finish_reason"] != "abort"
+            return -math.inf if math.isnan(score) else score, whole, -math.inf if math.isnan(likely) else likely
 
         best = max(candidates, key=rank)
         by = {"verifier": "P(correct)", "logprob": "mean log-probability", "confidence": "confidence"}[self.select]
         selection = f"highest {by} of {len(candidates)}: {best.verification_score:.3f}"
+        if math.isnan(best.verification_score):
+            selection = f"the likeliest of {len(candidates)}, none of them judged"
         emit(
             AnswerSelected(span_id=current_span().id, solution_id=best.id, answer=best.answer, selection=selection)
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from optillm_local.answers import Tally, equivalence_classes, extract_answer, is_decided
+from optillm_local.answers import AnswerClasses, Tally, extract_answer, is_decided
 from optillm_local.core.client import AT_THE_END, Generation, ModelClient
 from optillm_local.core.completion import Completed, Completion
 from optillm_local.core.events import AnswerSelected, VotesCounted
@@ -23,10 +25,10 @@ from optillm_local.optimizers._options import optimizer_options
 class SelfConsistency(Optimizer):
     """Sample n reasoning paths in one batch and vote on the answers they state.
 
-    Answers that mean the same count as one (`optillm_local.answers`). Once no outstanding path can change the
-    majority, the rest is aborted mid-token. Source: Wang et al., "Self-Consistency Improves Chain of Thought
-    Reasoning in Language Models", 2022. n=5 at temperature 1 is codelion's optillm, which samples one path
-    after the other and compares whole texts.
+    Answers that mean the same count as one (`optillm_local.answers`); a tie goes to the one reached first. Once no
+    outstanding path can change the majority, the rest is aborted mid-token. Source: Wang et al.,
+    "Self-Consistency Improves Chain of Thought Reasoning in Language Models", 2022. n=5 at temperature 1 is
+    codelion's optillm, which samples one path after the other and compares whole texts.
     """
 
     name: ClassVar[str] = "self_consistency"
@@ -39,92 +41,92 @@ class SelfConsistency(Optimizer):
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         prompt = Prompt.of(query)
+        if self.weights == "probability" and prompt.sampling.logprobs is None:
+            prompt = prompt.but(logprobs=0)
         with span("generate"):
             async with client.generate(prompt.fan(self.n), report_every=AT_THE_END) as group:
-                paths = await self._vote_as_they_finish(group)
-        ballots = [_Ballot(paths[index], index, prompt) for index in sorted(paths)]
-        return await self._elect(ballots)
+                ballots = await self._vote_as_they_finish(group)
+        return self._elect(ballots, prompt.sampling.temperature)
 
-    async def _vote_as_they_finish(self, group: Generation) -> dict[int, Completion]:
-        paths: dict[int, Completion] = {}
+    async def _vote_as_they_finish(self, group: Generation) -> list[_Ballot]:
+        """The ballots of the whole paths, in the order they finished; of the aborted ones if none is whole."""
+        classes = AnswerClasses()
+        ballots: list[_Ballot] = []
+        aborted: list[tuple[int, Completion]] = []
         async for index, event in group:
             if not isinstance(event, Completed):
                 continue
-            paths[index] = event.completion
             if event.finish_reason == "abort":
+                aborted.append((index, event.completion))
                 continue
-            whole = [path for path in paths.values() if path.finish_reason != "abort"]
-            tally, names = await self._count(whole)
-            outstanding = self.n - len(paths)
-            emit(
-                VotesCounted(
-                    span_id=current_span().id,
-                    votes={names[c]: weight for c, weight in tally.totals.items()},
-                    outstanding=outstanding,
-                )
-            )
+            ballots.append(await self._ballot(index, event.completion, classes))
+            outstanding = self.n - len(ballots) - len(aborted)
+            tally, names = _count(ballots), _wordings(ballots)
+            votes = {names[choice]: weight for choice, weight in tally.totals.items()}
+            emit(VotesCounted(span_id=current_span().id, votes=votes, outstanding=outstanding))
             if outstanding and is_decided(tally, float(outstanding)):  # no path weighs more than 1
                 group.stop()
-        return paths
+        return ballots or [await self._ballot(index, path, classes) for index, path in aborted]
 
-    async def _count(self, paths: list[Completion]) -> tuple[Tally, dict[int, str]]:
-        """The vote, and the most frequent wording of each class of equal answers."""
-        stated = [extract_answer(path.text) for path in paths]
-        classes = await equivalence_classes(stated)
-        tally = Tally.of(classes, [self._weight(path) for path in paths])
-        names: dict[int, str] = {}
-        for one in tally.totals:
-            wordings = Counter(s for s, c in zip(stated, classes, strict=True) if c == one and s is not None)
-            names[one] = wordings.most_common(1)[0][0]
-        return tally, names
+    async def _ballot(self, index: int, path: Completion, classes: AnswerClasses) -> _Ballot:
+        stated, likelihood = extract_answer(path.text), path.mean_logprob
+        known = not math.isnan(likelihood)
+        weight = math.exp(likelihood) if known and self.weights == "probability" else 1.0
+        choice = await classes.add(stated)
+        return _Ballot(index, path, stated, choice, weight, likelihood if known else -math.inf)
 
-    def _weight(self, path: Completion) -> float:
-        if self.weights == "uniform" or math.isnan(path.mean_logprob):
-            return 1.0
-        return math.exp(path.mean_logprob)
-
-    async def _elect(self, ballots: list[_Ballot]) -> Solution:
-        whole = [b for b in ballots if b.path.finish_reason != "abort"] or ballots
-        classes = await equivalence_classes([b.stated for b in whole])
-        tally = Tally.of(classes, [self._weight(b.path) for b in whole])
-        for ballot, one in zip(whole, classes, strict=True):
-            ballot.keep(tally.totals[one] / sum(tally.totals.values()) if one is not None else math.nan)
+    def _elect(self, ballots: Sequence[_Ballot], temperature: float) -> Solution:
+        tally = _count(ballots)
+        solutions = [keep(ballot.solution(tally, temperature)) for ballot in ballots]
+        # Without a winner nobody states an answer: nobody's choice is the winner's, so all are in the running.
+        voters = [n for n, ballot in enumerate(ballots) if ballot.choice == tally.winner]
+        best = solutions[max(voters, key=lambda n: ballots[n].likelihood)]
         if tally.winner is None:
-            best = max(whole, key=lambda b: b.likelihood)
-            selection = f"none of {len(whole)} paths states an answer; the likeliest text"
-            answer = best.solution.answer
+            answer = best.answer
+            selection = f"none of {len(ballots)} paths states an answer; the likeliest text"
         else:
-            voters = [b for b, one in zip(whole, classes, strict=True) if one == tally.winner]
-            best = max(voters, key=lambda b: b.likelihood)
-            answer = Counter(b.stated for b in voters).most_common(1)[0][0] or ""
-            skipped = len(ballots) - len(whole)
-            selection = f"{len(voters)} of {len(whole)} paths agree" + (
-                f"; {skipped} aborted once the vote was decided" if skipped else ""
-            )
-        emit(
-            AnswerSelected(
-                span_id=current_span().id, solution_id=best.solution.id, answer=answer, selection=selection
-            )
-        )
-        return best.solution.but(answer=answer, metadata={"selection": selection, "share": tally.share})
+            answer = _wordings(ballots)[tally.winner]
+            selection = f"{len(voters)} of {len(ballots)} paths agree"
+            if skipped := self.n - len(ballots):
+                why = "vote was decided" if is_decided(tally, float(skipped)) else "budget was spent"
+                selection += f"; {skipped} aborted once the {why}"
+        here = current_span().id
+        emit(AnswerSelected(span_id=here, solution_id=best.id, answer=answer, selection=selection))
+        return best.but(answer=answer, metadata={"selection": selection, "share": tally.share})
 
 
+@dataclass(frozen=True, slots=True)
 class _Ballot:
-    """One path and the answer it states."""
+    """One path, the answer it states, and the class of that answer: its choice, None if it states none."""
 
-    def __init__(self, path: Completion, index: int, prompt: Prompt) -> None:
-        self.path = path
-        self.stated = extract_answer(path.text)
-        self.likelihood = -math.inf if math.isnan(path.mean_logprob) else path.mean_logprob
-        self.solution = Solution.of(
-            path,
+    index: int
+    path: Completion
+    stated: str | None
+    choice: int | None
+    weight: float
+    likelihood: float
+
+    def solution(self, tally: Tally, temperature: float) -> Solution:
+        """The path as a candidate, with the share of the vote its answer has."""
+        return Solution.of(
+            self.path,
             answer=self.stated,
-            agent_id=f"agent-{index}",
+            agent_id=f"agent-{self.index}",
             phase="generate",
-            temperature=prompt.sampling.temperature,
-            metadata={"finish_reason": path.finish_reason},
+            temperature=temperature,
+            verification_score=math.nan if self.choice is None else tally.share_of(self.choice),
+            metadata={"finish_reason": self.path.finish_reason},
         )
 
-    def keep(self, share: float) -> None:
-        """Put the path on the record with the share of the vote its answer has."""
-        self.solution = keep(self.solution.but(verification_score=share))
+
+def _count(ballots: Sequence[_Ballot]) -> Tally:
+    return Tally.of([ballot.choice for ballot in ballots], [ballot.weight for ballot in ballots])
+
+
+def _wordings(ballots: Sequence[_Ballot]) -> dict[int, str]:
+    """The most frequent wording of each class of equal answers; of equally frequent ones the first."""
+    counts: dict[int, Counter[str]] = {}
+    for ballot in ballots:
+        if ballot.choice is not None and ballot.stated is not None:
+            counts.setdefault(ballot.choice, Counter())[ballot.stated] += 1
+    return {choice: count.most_common(1)[0][0] for choice, count in counts.items()}

@@ -8,9 +8,40 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optillm_local.answers import equal, equivalence_classes, normalize
+from optillm_local.answers import AnswerClasses, equal, equivalence_classes, normalize
+from optillm_local.answers._process import NoVerdict, NoWorker
 
 pytestmark = pytest.mark.anyio
+
+
+class FakeWorker:
+    """Finds formulas equal that have the same first character; those with `!` have no verdict."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def first_equal(self, latex: str, rivals: Sequence[str], timeout_s: float) -> int | None:
+        self.asked.append(latex)
+        if any("!" in formula for formula in [latex, *rivals]):
+            raise NoVerdict(latex)
+        return next((index for index, rival in enumerate(rivals) if rival[0] == latex[0]), None)
+
+
+class DeadWorker:
+    def first_equal(self, latex: str, rivals: Sequence[str], timeout_s: float) -> int | None:
+        raise NoWorker("it is dead")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWorker:
+    worker = FakeWorker()
+    monkeypatch.setattr(equal, "_worker", worker)
+    return worker
+
+
+@pytest.fixture
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(equal, "_worker", DeadWorker())
 
 
 @pytest.mark.parametrize(
@@ -88,19 +119,56 @@ def test_classes_are_numbered_by_first_appearance(answers: list[str | None]) -> 
     assert list(dict.fromkeys(seen)) == list(range(len(set(seen))))
 
 
+@pytest.mark.usefixtures("no_worker")  # so that asking for a worker warns
 @pytest.mark.filterwarnings("error")
-async def test_numbers_and_words_need_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(equal, "START_S", 0.0)  # so that asking for a worker warns
+async def test_numbers_and_words_need_no_worker() -> None:
     answers = ["15", "$15", None, "16", "fifteen", "15.0", "chapter 5", "page 5", "50%", r"\frac{32}{2}"]
     assert await equivalence_classes(answers) == [0, 0, None, 1, 2, 0, 3, 4, 5, 1]
     assert await equivalence_classes([r"\sqrt{4}", "two"]) == [0, 1]
     assert await equivalence_classes([]) == []
 
 
-async def test_without_a_worker_spelling_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(equal, "START_S", 0.0)
-    with pytest.warns(RuntimeWarning, match="compared as text"):
-        assert await equivalence_classes([r"\sqrt{4}", "2", r"$\sqrt{4}$"]) == [0, 1, 0]
+@pytest.mark.usefixtures("no_worker")
+async def test_without_a_worker_spelling_decides() -> None:
+    with pytest.warns(RuntimeWarning, match="compared as text: it is dead") as caught:
+        assert await equivalence_classes([r"\sqrt{4}", "2", r"$\sqrt{4}$", "x^2", "4/2"]) == [0, 1, 0, 2, 1]
+    assert len(caught) == 1
+
+
+async def test_each_answer_is_compared_once(fake: FakeWorker) -> None:
+    classes = AnswerClasses()
+    answers = ["1", "x + 1", "1.0", "Paris", "x + 2", "x+1", None, "y + 1", "paris", "y + 1", "2"]
+    assert [await classes.add(answer) for answer in answers] == [0, 1, 0, 2, 1, 1, None, 3, 2, 3, 4]
+    assert fake.asked == ["x + 1", "x + 2", "y + 1", "2"]
+
+
+async def test_a_formula_without_a_verdict_is_nobodys_rival(fake: FakeWorker) -> None:
+    classes = AnswerClasses()
+    assert [await classes.add(answer) for answer in ["x!", "word", "1", "x!", "y!", "2"]] == [0, 1, 2, 0, 3, 4]
+    assert fake.asked == ["x!", "y!"]  # the first as soon as something is there to compare it with
+    assert [await classes.add(answer) for answer in ["x + 1", "x + 2"]] == [5, 5]
+
+
+async def test_tasks_may_share_the_classes(fake: FakeWorker) -> None:
+    classes, found = AnswerClasses(), []
+
+    async def add(answer: str) -> None:
+        found.append((answer[0], await classes.add(answer)))
+
+    async with anyio.create_task_group() as tasks:
+        for answer in ["x + 1", "y + 1", "x + 2", "y + 1", "x + 1"]:
+            tasks.start_soon(add, answer)
+    assert len(found) == 5
+    assert len(set(found)) == 2
+    assert len(fake.asked) == len(set(fake.asked)) <= 3
+
+
+async def test_a_cancelled_answer_may_be_added_again() -> None:
+    classes = AnswerClasses(timeout_s=20.0)
+    assert await classes.add("1") == 0
+    with anyio.move_on_after(0.01):
+        await classes.add(r"\sqrt{4}")
+    assert [await classes.add(answer) for answer in ["2", r"\sqrt{4}", r"\sqrt{1}"]] == [1, 1, 0]
 
 
 async def test_formulas_are_compared_in_a_worker_that_may_be_killed() -> None:

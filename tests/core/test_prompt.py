@@ -1,0 +1,110 @@
+"""What is asked: messages, sampling, and what is refused before it reaches an engine."""
+
+import math
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+from optillm_local import Message, Prompt, Sampling
+from optillm_local.core.errors import RequestRejected
+
+NAN, INF = math.nan, math.inf
+CHAT = Prompt((Message("system", "Be brief."), Message("user", "2 + 2?")))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "remedy"),
+    [
+        *(("temperature", bad, "between 0 and 2") for bad in (-0.1, 2.1)),
+        *(("temperature", bad, "finite number") for bad in (NAN, INF, -INF, True, "hot", None)),
+        *(("top_p", bad, "between 0 and 1") for bad in (-0.1, 1.1)),
+        ("top_p", 0, "temperature=0 for greedy"),
+        ("min_p", 1.5, "between 0 and 1"),
+        *((f"{kind}_penalty", bad, "between -2 and 2") for kind in ("presence", "frequency") for bad in (-3, 3)),
+        *(("max_tokens", bad, "whole number") for bad in (1.0, True, "8", NAN, None)),
+        *(("max_tokens", bad, "at least 1") for bad in (0, -1, 2**63)),
+        *((field, -1, "at least 0") for field in ("top_k", "logprobs", "seed")),
+        *((field, False, "whole number") for field in ("top_k", "logprobs", "seed")),
+        ("stop", "###", r"\('###',\)"),
+        *(("stop", bad, "non-empty") for bad in (("",), (None,), ("ok", 3))),
+    ],
+)
+def test_a_sampling_value_that_cannot_work_is_refused_by_name_with_a_remedy(
+    field: str, value: Any, remedy: str
+) -> None:
+    with pytest.raises(RequestRejected, match=f"^{field}=.*{remedy}") as refused:
+        Sampling(**{field: value})
+    assert (refused.value.field, refused.value.value) == (field, value)
+
+
+@pytest.mark.parametrize("changed", [Sampling().but, CHAT.but, lambda **f: Prompt.of("2 + 2?", **f)])
+def test_an_unknown_sampling_field_is_answered_with_the_nearest(changed: Any) -> None:
+    with pytest.raises(RequestRejected, match=r"temprature=0\.5: unknown\. Did you mean 'temperature'"):
+        changed(temprature=0.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Message("robot", "hi"), "role='robot': unknown. Known: assistant, system, user"),
+        (lambda: Message("users", "hi"), "Did you mean 'user'"),
+        (lambda: Message("user", 7), "content=7: .* is text"),
+        (lambda: Prompt(()), "messages=.*at least one"),
+        (lambda: Prompt.of(""), "messages=.*every message is empty"),
+    ],
+)
+def test_a_conversation_that_asks_nothing_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(RequestRejected, match=message):
+        make()
+
+
+def test_an_assistant_turn_of_tokens_alone_is_something() -> None:
+    assert Prompt((Message("assistant", "", (7,)),)).question == ""
+
+
+@pytest.mark.parametrize("value", [CHAT, CHAT.sampling, CHAT.messages[0]])
+def test_prompts_are_frozen_and_hashable(value: Any) -> None:
+    with pytest.raises(FrozenInstanceError):
+        setattr(value, value.__slots__[0], None)
+    assert {value} == {value}
+
+
+def test_lists_become_tuples() -> None:
+    assert Sampling(stop=["a", "b"]).stop == ("a", "b")
+    assert Prompt([Message("user", "hi")]) == Prompt.of("hi")
+
+
+def test_a_fan_draws_with_consecutive_seeds() -> None:
+    prompt = CHAT.but(seed=5)
+    assert [one.sampling.seed for one in prompt.fan(3)] == [5, 6, 7]
+    assert [one.but(seed=5) for one in prompt.fan(3)] == [prompt] * 3
+
+
+def test_a_fan_without_a_seed_is_the_same_prompt() -> None:
+    assert CHAT.fan(3) == [CHAT] * 3
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.0, True, NAN])
+def test_a_fan_of_no_whole_number_is_refused(n: Any) -> None:
+    with pytest.raises(RequestRejected, match=r"n=.*at least 1"):
+        CHAT.fan(n)
+
+
+def test_instructions_stand_in_for_every_system_message() -> None:
+    prompt = Prompt.of((Message("system", "old"), *CHAT.messages), system="new")
+    assert prompt.conversation == (Message("system", "new"), Message("user", "2 + 2?"))
+    assert CHAT.conversation == CHAT.messages
+
+
+def test_a_prompt_of_a_prompt_keeps_what_is_not_changed() -> None:
+    tagged = Prompt.of(CHAT.but(log_tag="tag", seed=1), temperature=0.5)
+    assert (tagged.sampling, tagged.log_tag) == (Sampling(seed=1, temperature=0.5), "tag")
+    assert Prompt.of(CHAT) == CHAT
+    assert Prompt.of(CHAT, system="new").instructions == "new"
+
+
+def test_the_question_is_what_the_user_said_last() -> None:
+    longer = CHAT.then(Message("assistant", "4"), Message("user", "Sure?"), Message("assistant", "Ye"))
+    assert (CHAT.question, longer.question) == ("2 + 2?", "Sure?")
+    assert Prompt((Message("system", "Speak."),)).question == "Speak."
