@@ -113,7 +113,7 @@ def examine(settings_file: Path | None = None) -> Facts:
     except InvalidConfiguration as refused:
         error = str(refused)
     return Facts(
-        hardware=_hardware(),
+        hardware=hardware(),
         packages=_packages(),
         settings=settings,
         settings_error=error,
@@ -125,7 +125,7 @@ def examine(settings_file: Path | None = None) -> Facts:
 # -- looking ---------------------------------------------------------------------------------------------------
 
 
-def _hardware() -> Hardware:
+def hardware() -> Hardware:
     cpu = parse_cpuinfo(_read("/proc/cpuinfo"))
     total, available = parse_meminfo(_read("/proc/meminfo"))
     group = Path("/sys/fs/cgroup")

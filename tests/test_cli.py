@@ -166,7 +166,7 @@ def test_a_spent_budget_still_answers(capsys: pytest.CaptureFixture[str]) -> Non
         ("--temperature warm", "--temperature"),
         ("--max-tokens 0", "max_tokens=0: must be at least 1"),
         ("--seed -1", "seed=-1: must be at least 0"),
-        ("--budget-tokens 0", "budget tokens=0: must be a finite number above 0"),
+        ("--budget-tokens 0", "budget tokens=0: must be a whole number of at least 1"),
         ("--budget-seconds nan", "budget seconds=nan: must be a finite number above 0"),
         ("--events /nonexistent/x.jsonl", "/nonexistent does not exist; create it first"),
         ("--settings /nonexistent/x.toml", "settings file='/nonexistent/x.toml'"),

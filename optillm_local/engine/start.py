@@ -43,7 +43,7 @@ def start_engine(settings: EngineSettings, progress: Progress) -> EngineHandle:
         InvalidConfiguration: vLLM refuses a setting.
         ClientError: vllm is not installed.
     """
-    path = _model_path(settings, progress)
+    path = model_path(settings, progress)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # vLLM sets it after its imports
@@ -118,7 +118,8 @@ def engine_args(settings: EngineSettings, model: str, *, on_cpu: bool) -> dict[s
     return args
 
 
-def _model_path(settings: EngineSettings, progress: Progress) -> str:
+def model_path(settings: EngineSettings, progress: Progress = lambda message: None) -> str:
+    """What vLLM is to load: a checked directory, or a Hugging Face id."""
     if settings.model is None:
         return str(embedded_model(progress=progress))
     path = Path(settings.model).expanduser()
