@@ -2,7 +2,7 @@
 #   make run     answer a question with the embedded model (QUESTION="..." to ask your own)
 #   make test    run the whole test suite and the quality gates
 PYTHON ?= python3
-QUESTION ?= Tom has 3 boxes with 4 pens each. He gives away 5 pens. How many pens are left?
+QUESTION ?= What is 12 * 3?
 VENV := .venv
 READY := $(VENV)/.ready
 PIP := $(VENV)/bin/pip install -qq --disable-pip-version-check --no-deps
@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' requirements/cpu.txt)
 .PHONY: run test lock clean
 
 run: $(READY)
-	$(VENV)/bin/optillm-local solve "$(QUESTION)" --optimizer self_consistency
+	$(VENV)/bin/optillm-local solve "$(QUESTION)" -o n=8 --temperature 0.4 --seed 0
 
 test: $(READY)
 	$(VENV)/bin/ruff check .

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
@@ -92,9 +92,9 @@ class Option:
 
 
 def options_of(kind: type[Optimizer]) -> list[Option]:
-    """The options of an optimizer in the order of its fields."""
+    """The options of an optimizer in the order of its fields; one that is not a dataclass has none."""
     found = []
-    for field in fields(kind):  # type: ignore[arg-type]
+    for field in fields(kind) if is_dataclass(kind) else ():
         default, description = field.default, ""
         if isinstance(default, FieldInfo):
             default, description = default.default, default.description or ""
