@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
@@ -93,12 +93,14 @@ class Option:
 
 def options_of(kind: type[Optimizer]) -> list[Option]:
     """The options of an optimizer in the order of its fields; one that is not a dataclass has none."""
-    found = []
-    for field in fields(kind) if is_dataclass(kind) else ():
-        default, description = field.default, ""
+    found: list[Option] = []
+    declared: tuple[Field[Any], ...] = fields(kind) if is_dataclass(kind) else ()
+    for field in declared:
+        default: Any = field.default
+        description = ""
         if isinstance(default, FieldInfo):
             default, description = default.default, default.description or ""
-        named = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+        named: str = getattr(field.type, "__name__", str(field.type))
         found.append(Option(field.name, named, None if default is MISSING else default, description))
     return found
 
