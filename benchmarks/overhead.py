@@ -112,7 +112,9 @@ def main() -> None:
         "--out", type=Path, default=Path(__file__).parent / "results", help="folder of the records"
     )
     options = parser.parse_args()
-    settings = EngineSettings.load(model=options.model, handle="inprocess", max_model_len=1024, kv_cache_gib=1.0)
+    settings = EngineSettings.load(
+        model=options.model, handle=options.handle, max_model_len=1024, kv_cache_gib=1.0
+    )
     load_before = os.getloadavg()
     found = measure(settings, options.n, options.tokens, options.rounds)
     record = {

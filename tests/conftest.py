@@ -39,3 +39,9 @@ def async_engine() -> Iterator[VLLMClient]:
     client = start("async")
     yield client
     anyio.run(client.close)
+
+
+@pytest.fixture(params=["inprocess", "async"])
+def mortal(request: pytest.FixtureRequest) -> VLLMClient:
+    """An engine of its own, for a test that ends it."""
+    return start(request.param)

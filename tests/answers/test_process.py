@@ -74,10 +74,10 @@ def test_the_start_is_not_counted_against_the_time_of_a_formula(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "worker.py"
-    path.write_text("import time; time.sleep(1.5); print(0, flush=True); input(); print(7, flush=True)")
+    path.write_text("import time; time.sleep(3); print(0, flush=True); input(); print(7, flush=True)")
     monkeypatch.setattr(_process, "_PROGRAM", path)
     worker = Worker()
-    assert worker.first_equal("2", ["2"], 1.0) == 7
+    assert worker.first_equal("2", ["2"], 2.5) == 7
     worker.close()
 
 

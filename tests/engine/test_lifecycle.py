@@ -13,7 +13,6 @@ from pathlib import Path
 
 import anyio
 import pytest
-from conftest import start
 
 from optillm_local import Prompt
 from optillm_local.core.concurrency import each
@@ -25,12 +24,6 @@ from optillm_local.store import read_events
 pytestmark = pytest.mark.timeout(400)
 
 ENDLESS = Prompt.of("Count to a million.", temperature=1.0, max_tokens=1500)
-
-
-@pytest.fixture(params=["inprocess", "async"])
-def mortal(request: pytest.FixtureRequest) -> VLLMClient:
-    """An engine of its own, for a test that ends it."""
-    return start(request.param)
 
 
 async def ending(client: VLLMClient) -> list[str]:
