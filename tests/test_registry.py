@@ -1,5 +1,6 @@
 """Optimizers by name, wherever they come from."""
 
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -112,7 +113,7 @@ def test_a_registered_optimizer_stands_in_for_a_built_in_one() -> None:
 
 
 def test_an_installed_package_adds_optimizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "parrots.py").write_text("from test_registry import Parrot\n")
+    monkeypatch.setitem(sys.modules, "parrots", sys.modules[__name__])
     installed = tmp_path / "parrots-1.0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text("Name: parrots\nVersion: 1.0\n")

@@ -8,9 +8,6 @@ to keep a budget or to tell the run's listeners.
 from __future__ import annotations
 
 import enum
-import itertools
-import logging
-import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -18,25 +15,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from optillm_local.core.completion import Choice, Completed, Completion, OutputTextDelta, ResponseEvent, Score
-from optillm_local.core.errors import EngineDead, RequestRejected, Unsupported
-from optillm_local.core.events import (
-    OptionsRead,
-    SequenceCompleted,
-    SequenceStarted,
-    TextScored,
-    TokensDecoded,
-)
+from optillm_local.core.errors import RequestRejected, Unsupported
+from optillm_local.core.events import OptionsRead, TextScored
+from optillm_local.core.generation import AT_THE_END, EVERY_TOKEN, AccountedGeneration, Generation
 from optillm_local.core.prompt import Prompt
-from optillm_local.core.span import Span, current_span, usage_record
+from optillm_local.core.span import current_span, usage_record
 from optillm_local.core.usage import EngineStats
-
-logger = logging.getLogger(__name__)
-
-EVERY_TOKEN, NOW_AND_THEN, AT_THE_END = 1, 8, 2**31 - 1
-"""How many tokens may pass between two deltas of a sequence. The fewer, the more Python per token."""
 
 
 class Stop(enum.Enum):
@@ -47,27 +33,6 @@ class Stop(enum.Enum):
 
 
 OnDelta = Callable[[int, OutputTextDelta], Stop | None]
-
-
-class Generation(ABC):
-    """Sequences that are being decoded side by side.
-
-    Iterating gives (index, event) as they happen; every index ends with exactly one `Completed`.
-    """
-
-    def __aiter__(self) -> Self:
-        return self
-
-    @abstractmethod
-    async def __anext__(self) -> tuple[int, ResponseEvent]:
-        """The next event of any sequence. May be cancelled and called again: no event is lost.
-
-        A failure of one sequence is raised here once; the sequence still ends with a `Completed`.
-        """
-
-    @abstractmethod
-    def stop(self, index: int | None = None) -> None:
-        """End one sequence, or all: each still delivers its `Completed`, with what it had, as `abort`."""
 
 
 class ModelClient(ABC):
@@ -129,7 +94,7 @@ class ModelClient(ABC):
         """
         if not prompts:
             raise RequestRejected("prompts", [], "pass at least one prompt")
-        return _Accounted(self, prompts, report_every)
+        return AccountedGeneration(self._open, prompts, report_every, self.clock)
 
     async def stream(self, prompt: Prompt) -> AsyncIterator[ResponseEvent]:
         """One sequence: text deltas as they are decoded, then `Completed`."""
@@ -176,9 +141,10 @@ class ModelClient(ABC):
             raise RequestRejected("options", list(options), "pass at least two non-empty options")
         if len(set(folded)) < len(folded):
             raise RequestRejected("options", list(options), "options must differ in more than case and spaces")
-        here = self._checked_span()
+        here = current_span()
+        here.check_budgets(self.clock())
         choice = await self._choose(prompt, options)
-        self._spend(here, choice.usage.completion)
+        here.spend(choice.usage.completion, self.clock())
         here.run.emit(
             OptionsRead(
                 span_id=here.id,
@@ -199,140 +165,13 @@ class ModelClient(ABC):
         """
         if not continuations or not all(continuations):
             raise RequestRejected("continuations", list(continuations), "pass at least one non-empty text")
-        here = self._checked_span()
+        here = current_span()
+        here.check_budgets(self.clock())
         scores = await self._score(prompt, continuations)
         usage = sum((s.usage for s in scores[1:]), start=scores[0].usage)
-        self._spend(here, usage.completion)
+        here.spend(usage.completion, self.clock())
         totals = [s.total for s in scores]
         here.run.emit(
             TextScored(span_id=here.id, log_tag=prompt.log_tag or "", totals=totals, usage=usage_record(usage))
         )
         return scores
-
-    def _checked_span(self) -> Span:
-        here = current_span()
-        for meter in here.meters:
-            meter.check(self.clock())
-        return here
-
-    def _spend(self, here: Span, tokens: int) -> bool:
-        """Count tokens against every budget; true if one of them is spent."""
-        for meter in here.meters:
-            meter.add(tokens)
-        spent = [meter.spent(self.clock()) for meter in here.meters]  # each of them is to remember it
-        return any(spent)
-
-
-def _within_budget(prompt: Prompt, here: Span) -> Prompt:
-    """A sequence may never be longer than what is left of the token budget."""
-    left = [m.remaining_tokens() for m in here.meters]
-    cap = min([prompt.sampling.max_tokens, *(tokens for tokens in left if tokens is not None)])
-    return prompt if cap == prompt.sampling.max_tokens else prompt.but(max_tokens=cap)
-
-
-_sequence_ids = itertools.count()
-
-
-class _Accounted(Generation, AbstractAsyncContextManager[Generation]):
-    """A generation whose tokens are counted against the budgets and told to the run's listeners.
-
-    A class and not a decorated generator: a half-read `stream` that the event loop closes late must not find
-    further generators to close in the wrong order.
-    """
-
-    _inner: Generation
-
-    def __init__(self, client: ModelClient, prompts: Sequence[Prompt], report_every: int) -> None:
-        here = client._checked_span()
-        self._client, self._here = client, here
-        self._prompts = [_within_budget(prompt, here) for prompt in prompts]
-        self._seen = [0] * len(prompts)
-        self._running = set(range(len(prompts)))
-        self._ids = [f"sequence-{next(_sequence_ids)}" for _ in prompts]
-        if any(m.budget.tokens for m in here.meters) or here.run.watchers:
-            report_every = min(report_every, NOW_AND_THEN)
-        self._context = client._open(self._prompts, report_every)
-
-    async def __aenter__(self) -> Self:
-        self._inner = await self._context.__aenter__()
-        for sequence_id, prompt in zip(self._ids, self._prompts, strict=True):
-            self._here.run.emit(
-                SequenceStarted(
-                    span_id=self._here.id,
-                    sequence_id=sequence_id,
-                    log_tag=prompt.log_tag or "",
-                    seed=prompt.sampling.seed,
-                    temperature=prompt.sampling.temperature,
-                )
-            )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        await self._drain()
-        return await self._context.__aexit__(kind, error, trace)
-
-    def stop(self, index: int | None = None) -> None:
-        self._inner.stop(index)
-
-    async def __anext__(self) -> tuple[int, ResponseEvent]:
-        if not self._running:
-            raise StopAsyncIteration
-        await checkpoint_if_cancelled()  # events may be there without any waiting in which to notice
-        deadline = min((m.remaining_seconds(self._client.clock()) for m in self._here.meters), default=math.inf)
-        with anyio.move_on_after(None if math.isinf(deadline) else deadline):
-            return self._record(*await anext(self._inner))
-        self._spend(0)  # time is up: end what runs, then hear what it had
-        return self._record(*await anext(self._inner))
-
-    async def _drain(self) -> None:
-        """End what still runs and count it, even in a cancelled task: nothing decodes for nobody."""
-        if not self._running:
-            return
-        self._inner.stop()
-        with anyio.CancelScope(shield=True):
-            while self._running:
-                try:
-                    self._record(*await anext(self._inner))
-                except EngineDead:  # nobody will report the rest
-                    return
-                except Exception:  # the failure of one sequence; the others still report
-                    logger.debug("a sequence failed while its group was ending", exc_info=True)
-
-    def _record(self, index: int, event: ResponseEvent) -> tuple[int, ResponseEvent]:
-        if isinstance(event, Completed):
-            self._completed(index, event.completion)
-        else:
-            self._seen[index] += len(event.token_ids)
-            self._spend(len(event.token_ids))
-            if self._here.run.watchers:
-                self._here.run.emit(
-                    TokensDecoded(
-                        span_id=self._here.id,
-                        sequence_id=self._ids[index],
-                        tokens=len(event.token_ids),
-                        text=event.delta,
-                    )
-                )
-        return index, event
-
-    def _completed(self, index: int, completion: Completion) -> None:
-        self._running.discard(index)
-        self._spend(completion.usage.completion - self._seen[index])
-        mean = completion.mean_logprob
-        self._here.run.emit(
-            SequenceCompleted(
-                span_id=self._here.id,
-                sequence_id=self._ids[index],
-                log_tag=self._prompts[index].log_tag or "",
-                finish_reason=completion.finish_reason,
-                text=completion.text,
-                mean_logprob=None if math.isnan(mean) else mean,
-                usage=usage_record(completion.usage),
-            )
-        )
-
-    def _spend(self, tokens: int) -> None:
-        if self._client._spend(self._here, tokens) and self._running:
-            self._inner.stop()

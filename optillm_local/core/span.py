@@ -6,6 +6,7 @@ Concurrent runs never share a span: each task inherits the span it was started i
 from __future__ import annotations
 
 import logging
+import math
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -70,6 +71,27 @@ class Span:
     name: str
     id: str
     meters: tuple[Meter, ...] = ()
+
+    def check_budgets(self, now: float) -> None:
+        """Raises BudgetExceeded if one of the budgets is spent."""
+        for meter in self.meters:
+            meter.check(now)
+
+    def spend(self, tokens: int, now: float) -> bool:
+        """Count generated tokens against every budget; true if one of them is spent."""
+        for meter in self.meters:
+            meter.add(tokens)
+        spent = [meter.spent(now) for meter in self.meters]  # each of them is to remember it
+        return any(spent)
+
+    def within_budgets(self, max_tokens: int) -> int:
+        """How long a sequence may be: `max_tokens`, or what is left."""
+        left = (meter.remaining_tokens() for meter in self.meters)
+        return min([max_tokens, *(tokens for tokens in left if tokens is not None)])
+
+    def seconds_left(self, now: float) -> float:
+        """Until the first deadline; infinite without one."""
+        return min((meter.remaining_seconds(now) for meter in self.meters), default=math.inf)
 
 
 _current: ContextVar[Span | None] = ContextVar("optillm_local_span", default=None)

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from optillm_local.core.client import Generation, ModelClient
+from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completed, OutputTextDelta, ResponseEvent, Transcript
 from optillm_local.core.concurrency import task_group
+from optillm_local.core.generation import Generation
 from optillm_local.core.mailbox import Mailbox
 from optillm_local.core.prompt import Prompt
 

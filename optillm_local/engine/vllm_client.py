@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from optillm_local.core.client import Generation, ModelClient
+from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import (
     Choice,
     Completed,
@@ -23,6 +23,7 @@ from optillm_local.core.completion import (
     Transcript,
 )
 from optillm_local.core.errors import ClientError, RequestRejected, did_you_mean
+from optillm_local.core.generation import Generation
 from optillm_local.core.prompt import Prompt, Sampling
 from optillm_local.core.thinking import CLOSE, OPEN, split_thinking
 from optillm_local.core.usage import EngineStats

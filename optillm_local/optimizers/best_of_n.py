@@ -7,11 +7,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from optillm_local.core.client import AT_THE_END, ModelClient
+from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completed, Completion
 from optillm_local.core.concurrency import task_group
 from optillm_local.core.errors import BudgetExceeded
 from optillm_local.core.events import AnswerSelected
+from optillm_local.core.generation import AT_THE_END
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.prompt import Message, Prompt
 from optillm_local.core.solution import Solution

@@ -11,9 +11,10 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from optillm_local.answers import AnswerClasses, Tally, extract_answer, is_decided
-from optillm_local.core.client import AT_THE_END, Generation, ModelClient
+from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completed, Completion
 from optillm_local.core.events import AnswerSelected, VotesCounted
+from optillm_local.core.generation import AT_THE_END, Generation
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution

@@ -78,8 +78,8 @@ async def test_stopping_the_group_ends_every_sequence() -> None:
 @pytest.mark.parametrize("n", [1, 3])
 async def test_cancelling_comes_for_free_and_is_counted(n: int) -> None:
     client = Watched()
-    with open_run() as run, anyio.move_on_after(0.001) as scope:
-        await client.sample(QUESTION, n=n)
+    with open_run() as run, anyio.CancelScope() as scope:
+        await client.sample(QUESTION, n=n, on_delta=lambda index, delta: scope.cancel())
     assert scope.cancelled_caught and sorted(client.ended, key=str) == list(range(n))
     assert run.usage.completion == run.usage.discarded > 0
 
