@@ -10,10 +10,12 @@ PIP := $(VENV)/bin/pip install -qq --disable-pip-version-check --no-deps
 TORCH_INDEX ?=
 TORCH := $(shell grep '^torch==' requirements/cpu.txt)
 
+export QUESTION
+
 .PHONY: run test lock clean
 
 run: $(READY)
-	$(VENV)/bin/optillm-local solve "$(QUESTION)" -o n=8 --temperature 0.4 --seed 0
+	$(VENV)/bin/optillm-local solve "$$QUESTION" -o n=8 --temperature 0.4 --seed 0
 
 test: $(READY)
 	$(VENV)/bin/ruff check .

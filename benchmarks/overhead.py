@@ -106,6 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=32, help="sequences per round (32)")
     parser.add_argument("--tokens", type=int, default=64, help="tokens per sequence (64)")
+    parser.add_argument("--handle", default="inprocess", choices=["inprocess", "async"], help="form of our engine")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements (5)")
     parser.add_argument("--model", help="path or Hugging Face id; the embedded model if left out")
     parser.add_argument(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from optillm_local.core.errors import InvalidConfiguration, ModelNotFound
+from optillm_local.core.machine import memory, read_text
 from optillm_local.run import versions
 
 GIB = 1024**3
@@ -126,15 +127,8 @@ def examine(settings_file: Path | None = None) -> Facts:
 
 
 def hardware() -> Hardware:
-    cpu = parse_cpuinfo(_read("/proc/cpuinfo"))
-    total, available = parse_meminfo(_read("/proc/meminfo"))
-    group = Path("/sys/fs/cgroup")
-    limit, used = _read(group / "memory.max").strip(), _read(group / "memory.current").strip()
-    if limit.isdigit() and used.isdigit():  # "max" is no limit
-        total, available = (
-            min(total, int(limit)),
-            min(available, max(0, int(limit) - int(used) + _page_cache(group))),
-        )
+    cpu = parse_cpuinfo(read_text("/proc/cpuinfo"))
+    total, available = memory()
     return Hardware(
         machine=platform.machine(),
         cpu=cpu[0] or platform.processor() or "unknown",
@@ -154,18 +148,6 @@ def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
     lines = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in first.splitlines())}
     present = set(lines.get("flags", lines.get("Features", "")).split())
     return lines.get("model name", ""), tuple(flag for flag in CPU_FLAGS if flag in present)
-
-
-def parse_meminfo(text: str) -> tuple[int, int]:
-    """Bytes of memory, and those still available, from /proc/meminfo; 0 if it does not say."""
-    kib = {k: int(v.split()[0]) for k, _, v in (line.partition(":") for line in text.splitlines()) if v.split()}
-    return kib.get("MemTotal", 0) * 1024, kib.get("MemAvailable", 0) * 1024
-
-
-def _page_cache(group: Path) -> int:
-    """Bytes that count as used by the container, and that the kernel gives back when they are needed."""
-    pairs = (line.split() for line in _read(group / "memory.stat").splitlines())
-    return sum(int(value) for name, value in pairs if name == "inactive_file")
 
 
 def parse_gpus(text: str) -> tuple[Gpu, ...]:
@@ -213,13 +195,6 @@ def _model(name: str | None) -> Model:
     if directory:
         path = str(directory)
     return Model(EMBEDDED_MODEL, True, installed, path, directory is not None, str(cache), free)
-
-
-def _read(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 # -- judging ---------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ async def asolve(
         seed: None draws one; it is in the result.
         budget: limits; when they are reached the best candidate so far is returned, marked `budget_exhausted`.
         sampling: fields of `Sampling` to set, such as `max_tokens`.
-        sinks: take the run's events; `watchers` take them token by token.
+        sinks: take the run's events; `watchers` also take `TokensDecoded`.
 
     Raises:
         InvalidConfiguration, RequestRejected: a value that cannot work.

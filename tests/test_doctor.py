@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from optillm_local.cli import main
-from optillm_local.doctor import GIB, Facts, Gpu, Hardware, Model, parse_cpuinfo, parse_gpus, parse_meminfo
+from optillm_local.core.machine import parse_meminfo
+from optillm_local.doctor import GIB, Facts, Gpu, Hardware, Model, parse_cpuinfo, parse_gpus
 
 H200 = Gpu("NVIDIA H200", 143771, 143000, "580.65.06")
 MACHINE = Hardware("x86_64", "AMD EPYC", 8, 8, ("avx2",), 32 * GIB, 16 * GIB)

@@ -95,6 +95,7 @@ class ScriptedClient(StreamingClient):
         if not seconds_per_token >= 0:
             raise InvalidConfiguration("seconds_per_token", seconds_per_token, "must be a number, 0 or more")
         self.model = model
+        self.virtual_time = True
         self.peak_concurrency = 0
         self.prompts: list[Prompt] = []
         self._answers, self._choices = answers, choices

@@ -13,8 +13,8 @@ class Budget:
     """Limits; None is unlimited.
 
     Attributes:
-        tokens: generated tokens, discarded ones included. Sequences that decode side by side notice it
-            one engine step late, so a group of n may overshoot by a few times n.
+        tokens: generated tokens, discarded ones included. Sequences that decode side by side report every
+            8 tokens and stop a step later, so a group of n may overshoot by up to 9 n.
         seconds: time on the client's clock.
     """
 

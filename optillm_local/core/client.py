@@ -8,21 +8,24 @@ to keep a budget or to tell the run's listeners.
 from __future__ import annotations
 
 import enum
+import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, closing
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
 
 from optillm_local.core.completion import Choice, Completed, Completion, OutputTextDelta, ResponseEvent, Score
-from optillm_local.core.errors import RequestRejected, Unsupported
+from optillm_local.core.errors import RequestRejected, Timeout, Unsupported
 from optillm_local.core.events import OptionsRead, TextScored
 from optillm_local.core.generation import AT_THE_END, EVERY_TOKEN, AccountedGeneration, Generation
 from optillm_local.core.prompt import Prompt
-from optillm_local.core.span import current_span, usage_record
+from optillm_local.core.span import Span, current_span, usage_record
 from optillm_local.core.usage import EngineStats
+
+R = TypeVar("R")
 
 
 class Stop(enum.Enum):
@@ -43,12 +46,13 @@ class ModelClient(ABC):
     """
 
     model: str = ""
+    virtual_time = False  # whether `clock` runs apart from the clock on the wall, so that no timer can follow it
 
     # -- what a backend provides ------------------------------------------------------------------------------
 
     @abstractmethod
     def _open(self, prompts: Sequence[Prompt], report_every: int) -> AbstractAsyncContextManager[Generation]:
-        """Start one sequence per prompt, all at once; leaving the context ends what still runs.
+        """Start one sequence per prompt, all at once. Whoever leaves the context has ended what ran in it.
 
         Deltas of a sequence may be as far apart as `report_every` tokens.
         """
@@ -94,7 +98,7 @@ class ModelClient(ABC):
         """
         if not prompts:
             raise RequestRejected("prompts", [], "pass at least one prompt")
-        return AccountedGeneration(self._open, prompts, report_every, self.clock)
+        return AccountedGeneration(self._open, prompts, report_every, self.clock, self.virtual_time)
 
     async def stream(self, prompt: Prompt) -> AsyncIterator[ResponseEvent]:
         """One sequence: text deltas as they are decoded, then `Completed`."""
@@ -142,8 +146,7 @@ class ModelClient(ABC):
         if len(set(folded)) < len(folded):
             raise RequestRejected("options", list(options), "options must differ in more than case and spaces")
         here = current_span()
-        here.check_budgets(self.clock())
-        choice = await self._choose(prompt, options)
+        choice = await self._in_time(here, self._choose(prompt, options))
         here.spend(choice.usage.completion, self.clock())
         here.run.emit(
             OptionsRead(
@@ -166,8 +169,7 @@ class ModelClient(ABC):
         if not continuations or not all(continuations):
             raise RequestRejected("continuations", list(continuations), "pass at least one non-empty text")
         here = current_span()
-        here.check_budgets(self.clock())
-        scores = await self._score(prompt, continuations)
+        scores = await self._in_time(here, self._score(prompt, continuations))
         usage = sum((s.usage for s in scores[1:]), start=scores[0].usage)
         here.spend(usage.completion, self.clock())
         totals = [s.total for s in scores]
@@ -175,3 +177,13 @@ class ModelClient(ABC):
             TextScored(span_id=here.id, log_tag=prompt.log_tag or "", totals=totals, usage=usage_record(usage))
         )
         return scores
+
+    async def _in_time(self, here: Span, read: Coroutine[Any, Any, R]) -> R:
+        """The result of a read; BudgetExceeded if a budget is spent before it or runs out meanwhile."""
+        with closing(read):  # one that is not awaited must not warn
+            here.check_budgets(self.clock())
+            left = math.inf if self.virtual_time else here.seconds_left(self.clock())
+            with anyio.move_on_after(None if math.isinf(left) else left):
+                return await read
+        here.check_budgets(self.clock())
+        raise Timeout("the read was cut off by a deadline that has moved since")

@@ -65,10 +65,12 @@ class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
         prompts: Sequence[Prompt],
         report_every: int,
         clock: Callable[[], float],
+        virtual_time: bool,
     ) -> None:
         here = current_span()
         here.check_budgets(clock())
-        self._here, self._clock = here, clock
+        self._here, self._clock, self._virtual_time = here, clock, virtual_time
+        self._stopped = False
         self._prompts = [p.but(max_tokens=here.within_budgets(p.sampling.max_tokens)) for p in prompts]
         self._seen = [0] * len(prompts)
         self._running = set(range(len(prompts)))
@@ -104,7 +106,7 @@ class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
         if not self._running:
             raise StopAsyncIteration
         await checkpoint_if_cancelled()  # events may be there without any waiting in which to notice
-        left = self._here.seconds_left(self._clock())
+        left = math.inf if self._virtual_time else self._here.seconds_left(self._clock())
         with anyio.move_on_after(None if math.isinf(left) else left):
             return self._record(*await anext(self._inner))
         self._spend(0)  # time is up: end what runs, then hear what it had
@@ -126,7 +128,8 @@ class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
 
     def _record(self, index: int, event: ResponseEvent) -> tuple[int, ResponseEvent]:
         if isinstance(event, Completed):
-            self._completed(index, event.completion)
+            if index in self._running:  # an engine that dies may report an end twice
+                self._completed(index, event.completion)
         else:
             self._seen[index] += len(event.token_ids)
             self._spend(len(event.token_ids))
@@ -158,5 +161,6 @@ class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
         )
 
     def _spend(self, tokens: int) -> None:
-        if self._here.spend(tokens, self._clock()) and self._running:
+        if self._here.spend(tokens, self._clock()) and self._running and not self._stopped:
+            self._stopped = True
             self._inner.stop()

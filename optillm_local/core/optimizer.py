@@ -28,7 +28,7 @@ class Optimizer(ABC):
         """Answer a question.
 
         Candidates are put on the record with `keep` as soon as they exist: if the budget is spent, the one
-        kept last is returned in the place of an answer.
+        with the best verification score is returned in the place of an answer.
 
         Raises:
             NoSolutions: no candidate came out.

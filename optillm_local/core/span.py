@@ -39,9 +39,9 @@ class Run:
 
     Attributes:
         sinks: take every event but `TokensDecoded`.
-        watchers: take every event, token by token; they make the engine report each step.
+        watchers: take every event, and `TokensDecoded` every few tokens; they make the engine report that often.
         usage: the sum over the events so far.
-        solutions: candidates in the order they were kept; the last one is the best so far.
+        solutions: candidates in the order they were kept.
     """
 
     sinks: list[Sink] = field(default_factory=list)
@@ -137,7 +137,7 @@ def emit(event: Event) -> None:
 
 
 def keep(solution: Solution) -> Solution:
-    """Put a candidate on the run's record. The one kept last is what a spent budget returns."""
+    """Put a candidate on the run's record; the best one kept is what a spent budget returns."""
     here = current_span()
     here.run.solutions.append(solution)
     score = solution.verification_score

@@ -46,6 +46,7 @@ class EngineStats:
         cached_prompt_tokens: prompt tokens found in the prefix cache instead.
         generated_tokens: tokens sampled.
         preemptions: running sequences pushed out of the KV cache and computed again.
+        running_steps, waiting_steps: sequences in the batch and in the queue, summed over the steps.
         peak_running: most sequences in one step since the engine started (the later snapshot's in a difference).
         running, waiting: sequences in the batch and in the queue at the last step.
         kv_cache_usage: share of KV-cache blocks in use at the last step, 0 to 1.
@@ -56,6 +57,8 @@ class EngineStats:
     cached_prompt_tokens: int = 0
     generated_tokens: int = 0
     preemptions: int = 0
+    running_steps: int = 0
+    waiting_steps: int = 0
     peak_running: int = 0
     running: int = 0
     waiting: int = 0
@@ -73,6 +76,8 @@ class EngineStats:
             self.cached_prompt_tokens - earlier.cached_prompt_tokens,
             self.generated_tokens - earlier.generated_tokens,
             self.preemptions - earlier.preemptions,
+            self.running_steps - earlier.running_steps,
+            self.waiting_steps - earlier.waiting_steps,
             self.peak_running,
             self.running,
             self.waiting,

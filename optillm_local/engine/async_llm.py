@@ -14,7 +14,7 @@ from vllm.inputs import tokens_input
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from optillm_local.engine.handle import EngineHandle, EngineRequest
+from optillm_local.engine.handle import EngineHandle, EngineRequest, refused
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class AsyncHandle(EngineHandle):
     def __init__(self, args: AsyncEngineArgs) -> None:
         super().__init__()
         self._commands: asyncio.Queue[Callable[[], Awaitable[None]] | None] = asyncio.Queue()
-        started: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        started: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, args=(args, started), name="optillm-engine", daemon=True)
         self._thread.start()
         if failure := started.get():
@@ -49,7 +49,7 @@ class AsyncHandle(EngineHandle):
 
     # -- on the engine's thread ---------------------------------------------------------------------------------
 
-    def _run(self, args: AsyncEngineArgs, started: queue.SimpleQueue[Exception | None]) -> None:
+    def _run(self, args: AsyncEngineArgs, started: queue.SimpleQueue[BaseException | None]) -> None:
         async def main() -> None:
             try:
                 self._loop = asyncio.get_running_loop()
@@ -58,7 +58,7 @@ class AsyncHandle(EngineHandle):
                 )
                 self.config = self._engine.vllm_config
                 self.tokenizer = self._engine.get_tokenizer()
-            except Exception as error:
+            except BaseException as error:  # a panic in Rust code is no Exception, and the caller waits
                 started.put(error)
                 return
             started.put(None)
@@ -67,7 +67,7 @@ class AsyncHandle(EngineHandle):
                 await self._serve()
                 await self._engine.abort(list(self._live))
                 self._flush()
-            except Exception as error:
+            except BaseException as error:
                 logger.exception("the engine failed")
                 reason = f"{type(error).__name__}: {error}"
             self._end(f"the engine stopped: {reason}")
@@ -89,7 +89,10 @@ class AsyncHandle(EngineHandle):
                     request.id, tokens_input(request.token_ids), request.params, lora_request=request.lora
                 )
             except Exception as error:  # this one is refused; its neighbours are unharmed
-                request.put(error)
+                if self._engine.errored:
+                    raise
+                await self._engine.abort([request.id])  # it may be half registered
+                request.put(refused(error))
                 continue
             # Outputs go straight to the reader instead of through a collector and one task per request.
             state = self._engine.output_processor.request_states.get(collector.request_id)

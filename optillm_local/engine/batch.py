@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from optillm_local.core.errors import ClientError, EngineDead, RequestRejected
+from optillm_local.core.errors import ClientError, EngineDead
 from optillm_local.core.mailbox import Mailbox
 from optillm_local.engine.handle import EngineHandle, EngineRequest
 
@@ -26,14 +26,14 @@ class Batch:
         handle: EngineHandle,
         prompts: Sequence[list[int]],
         params: Sequence[SamplingParams],
-        lora: LoRARequest | None = None,
+        loras: Sequence[LoRARequest | None],
     ) -> None:
         self._handle = handle
         self._ids = [f"optillm-{next(_ids)}" for _ in prompts]
         self._mailbox: Mailbox[tuple[int, RequestOutput | Exception]] = Mailbox()
         handle.submit(
             [
-                EngineRequest(self._ids[i], list(ids), params[i], partial(self._put, i), lora)
+                EngineRequest(self._ids[i], list(ids), params[i], partial(self._put, i), loras[i])
                 for i, ids in enumerate(prompts)
             ]
         )
@@ -59,11 +59,22 @@ class Batch:
                 if isinstance(output, ClientError):
                     raise output
                 if output.finished:
-                    last[index] = output
+                    last[index] = checked(output)
         finally:
             if len(last) < len(self._ids):
                 self.abort()
         return [last[index] for index in range(len(self._ids))]
+
+
+def checked(output: RequestOutput) -> RequestOutput:
+    """The output, if the engine did not give up on its request.
+
+    Raises:
+        ClientError: it did, for reasons of its own; other requests go on.
+    """
+    if output.outputs[0].finish_reason == "error":
+        raise ClientError(f"the engine gave up on a request: {output.outputs[0].stop_reason or 'see its log'}")
+    return output
 
 
 def _translated(error: Exception) -> ClientError:
@@ -73,6 +84,4 @@ def _translated(error: Exception) -> ClientError:
         return error
     if isinstance(error, EngineDeadError):
         return EngineDead("the engine's process ended; its log says why")
-    if isinstance(error, ValueError):
-        return RequestRejected("request", "", f"the engine refuses it: {error}")
     return EngineDead(f"the engine failed: {type(error).__name__}: {error}")

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from optillm_local.core.errors import RequestRejected
 from optillm_local.core.prompt import Message
 from optillm_local.core.thinking import CLOSE, OPEN
+
+
+class Rendered(NamedTuple):
+    """A conversation as the model gets it."""
+
+    ids: list[int]
+    opens_thinking: bool  # the prompt ends inside a thinking tag, so the answer begins there
 
 
 class ChatRenderer:
@@ -21,9 +28,10 @@ class ChatRenderer:
     def __init__(self, tokenizer: Any, template_options: Mapping[str, Any]) -> None:
         self._tokenizer = tokenizer
         self._options = dict(template_options)
+        self._has_template = bool(getattr(tokenizer, "chat_template", None))
         self._special = frozenset(tokenizer.all_special_ids)
 
-    def render(self, messages: Sequence[Message]) -> list[int]:
+    def render(self, messages: Sequence[Message]) -> Rendered:
         """Token ids of a conversation, ready for the model to answer, or to continue its last message.
 
         Raises:
@@ -34,20 +42,25 @@ class ChatRenderer:
             {"role": m.role, "content": f"\ue000{i}\ue001" if m.token_ids else m.content}
             for i, m in enumerate(messages)
         ]
-        text = self._apply(marked, continued=messages[-1].role == "assistant")
+        continued = messages[-1].role == "assistant"
+        text = self._apply(marked, continued=continued)
         if any(text.count(mark) != 1 for mark in marks):  # a template that rewrites old turns: text must do
             plain = [{"role": m.role, "content": m.content} for m in messages]
-            return self._encode(self._apply(plain, continued=messages[-1].role == "assistant"))
-        return self._spliced(text, marks)
+            text, marks = self._apply(plain, continued=continued), {}
+        ids = self._spliced(text, marks)
+        if continued and messages[-1].token_ids and ids[-1] in self._special:
+            ids.pop()  # to write on, the end of the turn must go
+        return Rendered(ids, self._opens_thinking(messages, text))
 
-    def opens_thinking(self, messages: Sequence[Message]) -> bool:
-        """Whether the prompt itself opens the thinking tag, so that the answer begins inside it."""
-        plain = [{"role": m.role, "content": m.content} for m in messages[-1:]]
-        text = self._apply(plain, continued=messages[-1].role == "assistant")
-        return text.rfind(OPEN) > text.rfind(CLOSE)
+    def _opens_thinking(self, messages: Sequence[Message], text: str) -> bool:
+        """Whether the prompt ends inside a thinking tag that the template or the last message opens."""
+        said = [m.content for m in messages if m.role != "assistant"][-1:]
+        tail = text.rpartition(said[0])[2] if said else text
+        tail += messages[-1].content if messages[-1].token_ids else ""
+        return tail.rfind(OPEN) > tail.rfind(CLOSE)
 
     def _apply(self, messages: list[dict[str, str]], *, continued: bool) -> str:
-        if not getattr(self._tokenizer, "chat_template", None):  # a base model: nothing but the texts
+        if not self._has_template:  # a base model: nothing but the texts
             return "\n\n".join(message["content"] for message in messages)
         try:
             rendered: str = self._tokenizer.apply_chat_template(
@@ -63,7 +76,8 @@ class ChatRenderer:
         return rendered
 
     def _spliced(self, text: str, marks: Mapping[str, tuple[int, ...]]) -> list[int]:
-        ids: list[int] = []
+        bos = None if self._has_template else self._tokenizer.bos_token_id  # templates bring their own
+        ids: list[int] = [] if bos is None else [bos]
         for mark, generated in marks.items():
             before, _, text = text.partition(mark)
             ids += self._after_generated(ids, before)

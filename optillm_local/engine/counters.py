@@ -18,7 +18,7 @@ class Counters:
     def __init__(self, recorded: Callable[[], None]) -> None:
         self._recorded = recorded
         self.steps = self.computed = self.cached = self.generated = self.preempted = 0
-        self.peak_running = self.running = self.waiting = 0
+        self.running_steps = self.waiting_steps = self.peak_running = self.running = self.waiting = 0
         self.kv_cache_usage = 0.0
 
     def __call__(self, vllm_config: Any, engine_index: int = 0) -> Counters:
@@ -43,6 +43,8 @@ class Counters:
             self.running = scheduler_stats.num_running_reqs
             self.waiting = scheduler_stats.num_waiting_reqs
             self.kv_cache_usage = scheduler_stats.kv_cache_usage
+            self.running_steps += self.running
+            self.waiting_steps += self.waiting
         if iteration_stats is not None:
             self.computed += iteration_stats.prompt_token_stats.computed
             self.cached += iteration_stats.prompt_token_stats.cached_tokens
@@ -59,6 +61,8 @@ class Counters:
             cached_prompt_tokens=self.cached,
             generated_tokens=self.generated,
             preemptions=self.preempted,
+            running_steps=self.running_steps,
+            waiting_steps=self.waiting_steps,
             peak_running=self.peak_running,
             running=self.running,
             waiting=self.waiting,

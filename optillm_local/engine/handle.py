@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from optillm_local.core.errors import EngineDead
+from optillm_local.core.errors import EngineDead, RequestRejected
 from optillm_local.engine.counters import Counters
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ class EngineRequest:
     params: SamplingParams
     put: Callable[[RequestOutput | Exception], None]
     lora: LoRARequest | None = None
+
+
+def refused(error: Exception) -> RequestRejected:
+    """What a request is told that the engine does not take; vLLM says which value it minds."""
+    return RequestRejected("request", type(error).__name__, f"the engine refuses it: {error}")
 
 
 class EngineHandle(ABC):

@@ -12,7 +12,7 @@ from vllm.inputs import tokens_input
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from optillm_local.engine.handle import EngineHandle, EngineRequest
+from optillm_local.engine.handle import EngineHandle, EngineRequest, refused
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class InprocessHandle(EngineHandle):
         super().__init__()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._closing = False
-        started: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        started: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, args=(args, started), name="optillm-engine", daemon=True)
         self._thread.start()
         if failure := started.get():
@@ -49,14 +49,14 @@ class InprocessHandle(EngineHandle):
 
     # -- on the engine's thread ---------------------------------------------------------------------------------
 
-    def _run(self, args: EngineArgs, started: queue.SimpleQueue[Exception | None]) -> None:
+    def _run(self, args: EngineArgs, started: queue.SimpleQueue[BaseException | None]) -> None:
         try:
             self._engine = LLMEngine.from_engine_args(
                 args, usage_context=UsageContext.LLM_CLASS, stat_loggers=[self.counters]
             )
             self.config = self._engine.vllm_config
             self.tokenizer = self._engine.get_tokenizer()
-        except Exception as error:
+        except BaseException as error:  # a panic in Rust code is no Exception, and the caller waits
             started.put(error)
             return
         started.put(None)
@@ -65,7 +65,7 @@ class InprocessHandle(EngineHandle):
             self._loop()
             self._engine.abort_request(list(self._live))
             self._flush()
-        except Exception as error:
+        except BaseException as error:
             logger.exception("the engine failed")
             reason = f"{type(error).__name__}: {error}"
         self._end(f"the engine stopped: {reason}")
@@ -96,7 +96,8 @@ class InprocessHandle(EngineHandle):
                     request.id, tokens_input(request.token_ids), request.params, lora_request=request.lora
                 )
             except Exception as error:  # this one is refused; its neighbours are unharmed
-                request.put(error)
+                self._engine.abort_request([request.id])  # it may be half registered
+                request.put(refused(error))
             else:
                 # With a queue in its state, vLLM hands over every output as it is made, the last one of an
                 # aborted request included; without one, `step` returns outputs and an abort returns nothing.

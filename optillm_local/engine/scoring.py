@@ -70,7 +70,8 @@ async def score_sequences(
     V2 runner drops them, the V1 runner returns uninitialised memory. Such a request is asked once more, without
     the cache.
     """
-    scored: dict[int, tuple[tuple[float, ...], TokenUsage]] = {}
+    scored: dict[int, tuple[float, ...]] = {}
+    usage = [TokenUsage()] * len(sequences)
     for fresh in (False, True):
         missing = [i for i in range(len(sequences)) if i not in scored]
         if not missing:
@@ -78,9 +79,10 @@ async def score_sequences(
         params = [_score_params(prefix, sequences[i], fresh, runner_v2) for i in missing]
         outputs = await submit([[*prefix, *sequences[i]] for i in missing], params).finish()
         for index, output in zip(missing, outputs, strict=True):
+            usage[index] += usage_of(output)
             if fresh or (output.num_cached_tokens or 0) <= len(prefix) - 1:
-                scored[index] = _scores(output, prefix, sequences[index], runner_v2), usage_of(output)
-    return [scored[i] for i in range(len(sequences))]
+                scored[index] = _scores(output, prefix, sequences[index], runner_v2)
+    return [(scored[i], usage[i]) for i in range(len(sequences))]
 
 
 def _score_params(prefix: list[int], sequence: Ids, fresh: bool, runner_v2: bool) -> SamplingParams:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from optillm_local.core.errors import ClientError, EngineOutOfMemory, InvalidConfiguration, ModelNotFound
+from optillm_local.core.machine import cpu_flags, memory
 from optillm_local.engine.embedded import EMBEDDED_MODEL, embedded_model
 from optillm_local.engine.handle import EngineHandle
 from optillm_local.engine.settings import EngineSettings
@@ -19,12 +21,15 @@ from optillm_local.engine.settings import EngineSettings
 Progress = Callable[[str], None]
 GIB = 1 << 30
 
+_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about settings that are chosen here on purpose
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # stdout belongs to the answer
     "TORCH_CPP_LOG_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process for the engine, none for its worker
+    # The engine's process is started from a thread; a fork would copy locks that other threads hold.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "TOKENIZERS_PARALLELISM": "false",
 }
 
@@ -46,9 +51,7 @@ def start_engine(settings: EngineSettings, progress: Progress) -> EngineHandle:
     path = model_path(settings, progress)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # vLLM sets it after its imports
-    if settings.batch_invariant:
-        os.environ["VLLM_BATCH_INVARIANT"] = "1"
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"].upper())  # vLLM sets it after its imports
     progress("importing vLLM")
     try:
         from vllm.platforms import current_platform
@@ -58,6 +61,10 @@ def start_engine(settings: EngineSettings, progress: Progress) -> EngineHandle:
             "or see the README for CPUs"
         ) from error
     on_cpu = current_platform.is_cpu()
+    if settings.batch_invariant and on_cpu:
+        raise InvalidConfiguration("setting batch_invariant", True, "vLLM has it on GPUs only")
+    if settings.batch_invariant:
+        os.environ["VLLM_BATCH_INVARIANT"] = "1"
     in_process = settings.handle == "inprocess" or (settings.handle == "auto" and on_cpu)
     progress(f"loading {model_name(settings)}")
     args = engine_args(settings, path, on_cpu=on_cpu)
@@ -114,7 +121,8 @@ def engine_args(settings: EngineSettings, model: str, *, on_cpu: bool) -> dict[s
     if settings.attention_backend:
         args["attention_backend"] = settings.attention_backend
     if settings.lora_modules:
-        args |= {"enable_lora": True, "max_loras": len(settings.lora_modules)}
+        ranks = {"max_loras": len(settings.lora_modules), "max_lora_rank": _lora_rank(settings.lora_modules)}
+        args |= {"enable_lora": True, **ranks}
     return args
 
 
@@ -140,7 +148,14 @@ def check_weights(directory: Path) -> None:
     """
     if not (directory / "config.json").is_file():
         raise ModelNotFound(f"{directory / 'config.json'}: missing; this is not a Hugging Face model directory")
-    for file in sorted(directory.glob("*.safetensors")):
+    files = sorted(directory.glob("*.safetensors"))
+    if not files and not any(directory.glob("*.bin")):
+        raise ModelNotFound(f"{directory}: holds no weights (*.safetensors); fetch them")
+    index = directory / "model.safetensors.index.json"
+    named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
+    if missing := sorted(named - {file.name for file in files}):
+        raise ModelNotFound(f"{directory / missing[0]}: missing, though {index.name} names it; fetch it")
+    for file in files:
         with file.open("rb") as stream:
             prefix = stream.read(8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
@@ -162,33 +177,48 @@ def check_weights(directory: Path) -> None:
 def _dtype(settings: EngineSettings, on_cpu: bool) -> str:
     if settings.dtype != "auto" or not on_cpu:
         return settings.dtype
-    return "auto" if cpu_has_bf16() else "float32"
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this CPU computes in bf16; without such units it is emulated, ten times slower than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    # Without such units bf16 is emulated, ten times slower than float32.
+    return "auto" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "float32"
 
 
 def _cpu_cache_gib() -> float:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(2.0, memory / GIB / 8)
+    return min(2.0, memory().total / GIB / 8)
+
+
+def _lora_rank(modules: Mapping[str, Path]) -> int:
+    """The smallest rank vLLM offers that holds every adapter.
+
+    Raises:
+        ModelNotFound: an adapter is not there, or not a LoRA; found later, it would take the engine down.
+    """
+    rank = 1
+    for name, path in modules.items():
+        file = path.expanduser() / "adapter_config.json"
+        try:
+            config = json.loads(file.read_text())
+            rank = max(rank, int(config["r"]), *map(int, config.get("rank_pattern", {}).values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelNotFound(f"LoRA module {name!r}: {file} cannot be used: {error!r}") from None
+    return next((offered for offered in _LORA_RANKS if offered >= rank), rank)
 
 
 def _explained(error: Exception, settings: EngineSettings, path: str) -> ClientError | InvalidConfiguration:
     """vLLM's failure as one of our errors."""
     said = str(error)
     low = said.lower()
-    if "out of memory" in low or "kv cache" in low or "memory utilization" in low or "allocate memory" in low:
+    if re.search(
+        r"out of memory|available kv cache|kv cache memory|cache blocks|memory utilization|allocate", low
+    ):
         return EngineOutOfMemory(
             f"{_first_line(said)}\nLower max_model_len or max_num_seqs, choose a quantization, set kv_cache_gib, "
             "or spread the model with tensor_parallel_size."
         )
-    if isinstance(error, OSError) or "repo" in low or "huggingface" in low or "config.json" in low:
+    if "engine core initialization failed" in low:  # vLLM does not hand over what its process said
+        return ClientError(
+            "the engine's process did not start; what it said is above. If memory ran out, lower max_model_len, "
+            "max_num_seqs or gpu_memory_utilization; handle=inprocess shows other causes here"
+        )
+    if isinstance(error, FileNotFoundError) or re.search(r"\brepo\b|hugging ?face|config\.json", low):
         return ModelNotFound(
             f"model={settings.model!r}: cannot be loaded ({_first_line(said)}). Without a network, pass the "
             "path of a directory with its files."

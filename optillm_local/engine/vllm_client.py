@@ -22,13 +22,13 @@ from optillm_local.core.completion import (
     Score,
     Transcript,
 )
-from optillm_local.core.errors import ClientError, RequestRejected, did_you_mean
+from optillm_local.core.errors import ClientError, InvalidConfiguration, RequestRejected, did_you_mean
 from optillm_local.core.generation import Generation
 from optillm_local.core.prompt import Prompt, Sampling
 from optillm_local.core.thinking import CLOSE, OPEN, split_thinking
 from optillm_local.core.usage import EngineStats
-from optillm_local.engine.batch import Batch
-from optillm_local.engine.chat import ChatRenderer
+from optillm_local.engine.batch import Batch, checked
+from optillm_local.engine.chat import ChatRenderer, Rendered
 from optillm_local.engine.scoring import Ids, read_sequences, score_sequences, variants
 from optillm_local.engine.settings import EngineSettings
 from optillm_local.engine.start import model_name, start_engine
@@ -59,6 +59,8 @@ class VLLMClient(ModelClient):
         progress: Callable[[str], None] = lambda message: None,
         **overrides: Any,
     ) -> None:
+        if settings and overrides:
+            raise InvalidConfiguration("overrides", overrides, "pass them to EngineSettings.load, or no settings")
         self.settings = settings or EngineSettings.load(**overrides)
         self._handle = start_engine(self.settings, progress)
         self.model = model_name(self.settings)
@@ -82,26 +84,29 @@ class VLLMClient(ModelClient):
         Raises:
             RequestRejected: longer than the model's context, or refused by its chat template.
         """
-        ids = self._chat.render(prompt.conversation)
-        self._check_length(len(ids))
-        return ids
+        return self._render(prompt).ids
+
+    def _render(self, prompt: Prompt) -> Rendered:
+        rendered = self._chat.render(prompt.conversation)
+        self._check_length(len(rendered.ids))
+        return rendered
 
     @asynccontextmanager
     async def _open(self, prompts: Sequence[Prompt], report_every: int) -> AsyncIterator[Generation]:
-        rendered: dict[Any, list[int]] = {}
+        rendered: dict[Any, Rendered] = {}
         for prompt in prompts:  # siblings share their messages
             if prompt.conversation not in rendered:
-                rendered[prompt.conversation] = self.render(prompt)
-        ids = [rendered[prompt.conversation] for prompt in prompts]
+                rendered[prompt.conversation] = self._render(prompt)
+        asked = [rendered[prompt.conversation] for prompt in prompts]
         params = [self._params(prompt.sampling, report_every) for prompt in prompts]
-        opened = self._chat.opens_thinking(prompts[0].conversation)
         top_k = any(prompt.sampling.logprobs for prompt in prompts)
         self._top_k_running += top_k
         try:
             # A label read in the same step would overwrite the top-k of its neighbours on the V1 runner.
             while top_k and self._label_reads_running and not self._runner_v2:
                 await self._label_reads_done.wait()
-            batch = Batch(self._handle, ids, params, self._lora(prompts[0].adapter))
+            ids, opened = [one.ids for one in asked], [one.opens_thinking for one in asked]
+            batch = Batch(self._handle, ids, params, [self._lora(prompt.adapter) for prompt in prompts])
             yield _Sequences(batch, prompts, ids, self.tokenizer, opened)
         finally:
             self._top_k_running -= top_k
@@ -111,8 +116,9 @@ class VLLMClient(ModelClient):
         spellings = {option: {self._encode(text) for text in variants(option)} for option in options}
         sequences = sorted({ids for group in spellings.values() for ids in group})
         submit = self._submit(prompt)
-        if self._top_k_running and not self._runner_v2:
-            scored = await score_sequences(submit, prefix, sequences, runner_v2=False)
+        # Speculative decoding returns no label reads.
+        if (self._top_k_running and not self._runner_v2) or self.settings.speculative_config:
+            scored = await score_sequences(submit, prefix, sequences, runner_v2=self._runner_v2)
             logprob = {ids: math.fsum(each) for ids, (each, _) in zip(sequences, scored, strict=True)}
             usage = sum((used for _, used in scored[1:]), start=scored[0][1])
         else:
@@ -143,7 +149,8 @@ class VLLMClient(ModelClient):
                 self._label_reads_done.set()
 
     def _submit(self, prompt: Prompt) -> Callable[[Sequence[list[int]], Sequence[SamplingParams]], Batch]:
-        return lambda ids, params: Batch(self._handle, ids, params, self._lora(prompt.adapter))
+        lora = self._lora(prompt.adapter)
+        return lambda ids, params: Batch(self._handle, ids, params, [lora] * len(ids))
 
     def _encode(self, text: str) -> Ids:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -198,7 +205,12 @@ class _Sequences(Generation):
     """Outputs of a batch as response events."""
 
     def __init__(
-        self, batch: Batch, prompts: Sequence[Prompt], ids: Sequence[list[int]], tokenizer: Any, opened: bool
+        self,
+        batch: Batch,
+        prompts: Sequence[Prompt],
+        ids: Sequence[list[int]],
+        tokenizer: Any,
+        opened: Sequence[bool],
     ) -> None:
         self._batch, self._prompts, self._tokenizer, self._opened = batch, prompts, tokenizer, opened
         self._prompt_tokens = [len(one) for one in ids]
@@ -211,10 +223,14 @@ class _Sequences(Generation):
     async def __anext__(self) -> tuple[int, ResponseEvent]:
         while not self._ready:
             index, output = await self._batch.next()
-            if isinstance(output, ClientError):
+            try:
+                if isinstance(output, ClientError):
+                    raise output
+                checked(output)
+            except ClientError:
                 partial = self._transcripts[index].finish("abort", prompt_tokens=0)
                 self._ready.append((index, Completed(partial)))
-                raise output
+                raise
             self._ready.extend((index, event) for event in self._events(index, output))
         return self._ready.popleft()
 
@@ -232,7 +248,7 @@ class _Sequences(Generation):
 
     def _completion(self, index: int, output: RequestOutput) -> Completion:
         transcript = self._transcripts[index]
-        thinking = split_thinking("".join(transcript.text), opened=self._opened)
+        thinking = split_thinking("".join(transcript.text), opened=self._opened[index])
         reason = output.outputs[0].finish_reason
         finish: FinishReason = reason if reason in ("length", "abort") else "stop"
         decoded = bool(transcript.token_ids)  # what was ended in the queue has not been prefilled
@@ -242,13 +258,15 @@ class _Sequences(Generation):
             cached_tokens=(output.num_cached_tokens or 0) if decoded else 0,
             reasoning=thinking.reasoning,
             answer=thinking.answer,
-            reasoning_tokens=self._count_reasoning(transcript.token_ids) if thinking.reasoning else 0,
+            reasoning_tokens=self._count_reasoning(index) if thinking.reasoning else 0,
             seed=self._prompts[index].sampling.seed,
         )
 
-    def _count_reasoning(self, ids: list[int]) -> int:
+    def _count_reasoning(self, index: int) -> int:
         """Tokens up to the one that completes the closing tag, the opening tag left out."""
-        start = 0 if self._opened else _tokens_until(self._tokenizer, ids, OPEN)
+        ids = self._transcripts[index].token_ids
+        begun = self._opened[index] or OPEN not in self._tokenizer.decode(ids, skip_special_tokens=False)
+        start = 0 if begun else _tokens_until(self._tokenizer, ids, OPEN)
         return _tokens_until(self._tokenizer, ids, CLOSE) - start
 
 
