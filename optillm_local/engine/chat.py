@@ -31,26 +31,30 @@ class ChatRenderer:
         self._has_template = bool(getattr(tokenizer, "chat_template", None))
         self._special = frozenset(tokenizer.all_special_ids)
 
-    def render(self, messages: Sequence[Message]) -> Rendered:
+    def render(self, messages: Sequence[Message], *, think: bool = True) -> Rendered:
         """Token ids of a conversation, ready for the model to answer, or to continue its last message.
+
+        With `think=False` the answer begins at once: models that think first are told not to, and a thought that
+        the template opens is closed again. What is read from the next token is then the answer.
 
         Raises:
             RequestRejected: the template refuses the conversation.
         """
-        marks = {f"\ue000{i}\ue001": m.token_ids for i, m in enumerate(messages) if m.token_ids}
-        marked = [
-            {"role": m.role, "content": f"\ue000{i}\ue001" if m.token_ids else m.content}
-            for i, m in enumerate(messages)
-        ]
-        continued = messages[-1].role == "assistant"
-        text = self._apply(marked, continued=continued)
+        options = self._options if think else {**self._options, "enable_thinking": False}
+        plain = [{"role": m.role, "content": m.content} for m in messages]
+        marked = [{**turn, "content": content} for content, turn in zip(_marks(messages), plain, strict=True)]
+        marks = {marked[i]["content"]: i for i, m in enumerate(messages) if m.token_ids}
+        text = self._apply(marked, options)
         if any(text.count(mark) != 1 for mark in marks):  # a template that rewrites old turns: text must do
-            plain = [{"role": m.role, "content": m.content} for m in messages]
-            text, marks = self._apply(plain, continued=continued), {}
-        ids = self._spliced(text, marks)
+            text, marks = self._apply(plain, options), {}
+        ids = self._spliced(messages, marked, marks, text)
+        continued = messages[-1].role == "assistant"
         if continued and messages[-1].token_ids and ids[-1] in self._special:
             ids.pop()  # to write on, the end of the turn must go
-        return Rendered(ids, self._opens_thinking(messages, text))
+        opened = self._opens_thinking(messages, text)
+        if opened and not think and not continued:
+            ids, opened = ids + self._encode(f"\n{CLOSE}\n\n"), False
+        return Rendered(ids, opened)
 
     def _opens_thinking(self, messages: Sequence[Message], text: str) -> bool:
         """Whether the prompt ends inside a thinking tag that the template or the last message opens."""
@@ -59,30 +63,46 @@ class ChatRenderer:
         tail += messages[-1].content if messages[-1].token_ids else ""
         return tail.rfind(OPEN) > tail.rfind(CLOSE)
 
-    def _apply(self, messages: list[dict[str, str]], *, continued: bool) -> str:
+    def _apply(self, messages: list[dict[str, str]], options: Mapping[str, Any]) -> str:
         if not self._has_template:  # a base model: nothing but the texts
             return "\n\n".join(message["content"] for message in messages)
+        continued = messages[-1]["role"] == "assistant"
         try:
             rendered: str = self._tokenizer.apply_chat_template(
                 messages,
                 tokenize=False,
                 add_generation_prompt=not continued,
                 continue_final_message=continued,
-                **self._options,
+                **options,
             )
         except Exception as error:  # jinja raises whatever the template says
             roles = [message["role"] for message in messages]
             raise RequestRejected("messages", roles, f"the model's chat template refuses them: {error}") from error
         return rendered
 
-    def _spliced(self, text: str, marks: Mapping[str, tuple[int, ...]]) -> list[int]:
+    def _spliced(
+        self, messages: Sequence[Message], marked: list[dict[str, str]], marks: Mapping[str, int], text: str
+    ) -> list[int]:
         bos = None if self._has_template else self._tokenizer.bos_token_id  # templates bring their own
         ids: list[int] = [] if bos is None else [bos]
-        for mark, generated in marks.items():
+        last = ""
+        for mark, turn in marks.items():
             before, _, text = text.partition(mark)
-            ids += self._after_generated(ids, before)
-            ids += generated
+            ids += self._after_generated(ids, self._as_asked(marked[:turn], last) or before)
+            ids += messages[turn].token_ids
+            last = mark
         return ids + self._after_generated(ids, text)
+
+    def _as_asked(self, earlier: list[dict[str, str]], last_mark: str) -> str:
+        """The text a turn was generated after, from the last mark on.
+
+        It is not always what stands before that turn in a history: where the template opens a thought for the
+        model, histories leave the tag out. Empty if that text cannot be had.
+        """
+        if not earlier or earlier[-1]["role"] == "assistant":
+            return ""
+        asked = self._apply(earlier, self._options)
+        return asked.partition(last_mark)[2] if last_mark else asked
 
     def _after_generated(self, ids: list[int], text: str) -> list[int]:
         """The ids of the next text, without an end-of-turn token that was generated already."""
@@ -93,3 +113,8 @@ class ChatRenderer:
     def _encode(self, text: str) -> list[int]:
         found: list[int] = self._tokenizer.encode(text, add_special_tokens=False) if text else []
         return found
+
+
+def _marks(messages: Sequence[Message]) -> list[str]:
+    """The content of each message, or the mark that stands for its ids."""
+    return [f"\ue000{i}\ue001" if m.token_ids else m.content for i, m in enumerate(messages)]

@@ -86,8 +86,8 @@ class VLLMClient(ModelClient):
         """
         return self._render(prompt).ids
 
-    def _render(self, prompt: Prompt) -> Rendered:
-        rendered = self._chat.render(prompt.conversation)
+    def _render(self, prompt: Prompt, *, think: bool = True) -> Rendered:
+        rendered = self._chat.render(prompt.conversation, think=think)
         self._check_length(len(rendered.ids))
         return rendered
 
@@ -112,7 +112,7 @@ class VLLMClient(ModelClient):
             self._top_k_running -= top_k
 
     async def _choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
-        prefix = self.render(prompt)
+        prefix = self._render(prompt, think=False).ids
         spellings = {option: {self._encode(text) for text in variants(option)} for option in options}
         sequences = sorted({ids for group in spellings.values() for ids in group})
         submit = self._submit(prompt)
@@ -130,7 +130,7 @@ class VLLMClient(ModelClient):
         return Choice(shares, min(mass, 1.0), usage)
 
     async def _score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
-        prefix = self.render(prompt)
+        prefix = self._render(prompt, think=False).ids
         sequences = [self._encode(text) for text in continuations]
         self._check_length(len(prefix) + max(map(len, sequences)))
         found = await score_sequences(self._submit(prompt), prefix, sequences, runner_v2=self._runner_v2)
