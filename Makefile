@@ -5,10 +5,10 @@ PYTHON ?= python3
 QUESTION ?= What is 12 * 3?
 VENV := .venv
 READY := $(VENV)/.ready
-PIP := $(VENV)/bin/pip install -qq --disable-pip-version-check --no-deps
+PIP := $(VENV)/bin/pip install -qq --disable-pip-version-check
 # Where pip finds the CPU build of torch, if this machine's pip is not set up for it already.
 TORCH_INDEX ?=
-TORCH := $(shell grep '^torch==' requirements/cpu.txt)
+TORCH := torch==2.13.0
 
 export QUESTION
 
@@ -27,17 +27,19 @@ test: $(READY)
 $(READY): pyproject.toml requirements/cpu.txt
 	@echo "Setting up $(VENV): about 0.9 GB to download, two to four minutes the first time."
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)" \
-	  || { echo "pip finds no $(TORCH). Name PyTorch's CPU wheel index: make TORCH_INDEX=URL"; exit 1; }
+	@$(PIP) --no-deps --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)+cpu" 2>/dev/null \
+	  || { echo "pip finds no CPU build of torch (make TORCH_INDEX=URL names an index that has it)."; \
+	       echo "Taking PyPI's build for GPUs, which runs here too: 3 GB more to download."; \
+	       $(PIP) "$(TORCH)"; }
 	@echo "torch is in; now the other packages (a minute or two) ..."
-	$(PIP) -r requirements/cpu.txt
-	$(PIP) -e .
+	@$(PIP) --no-deps -r requirements/cpu.txt
+	@$(PIP) --no-deps -e .
 	@touch $(READY)
 
 # Refresh the pinned lock; needs uv, and torch's CPU build where uv can find it (UV_FIND_LINKS or UV_INDEX).
 lock:
 	uv pip compile pyproject.toml requirements/cpu.in --extra cpu --extra kernels --extra dev \
-	  --python-version 3.11 --no-annotate --no-header --no-emit-find-links --no-emit-index-url \
+	  --python-version 3.11 --no-annotate --no-header --no-emit-find-links --no-emit-index-url --no-emit-package torch \
 	  --output-file requirements/cpu.txt
 
 clean:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -100,7 +101,7 @@ def command(
         # Opened last, so that a command that is refused leaves an older record alone.
         record = stack.enter_context(JsonlRecord(events)) if events else None
         try:
-            with redirect_stdout(sys.stderr):  # stdout is for the answer, whatever a library prints
+            with _stdout_kept_clean():
                 result = anyio.run(_answer, job, starter, record, console)
         except KeyboardInterrupt:
             console.print("interrupted")
@@ -118,6 +119,20 @@ class _Job:
     optimizer: Optimizer
     prompt: Prompt
     budget: Budget
+
+
+@contextmanager
+def _stdout_kept_clean() -> Iterator[None]:
+    """What Python, C++ or a child process prints meanwhile goes to stderr: stdout is for the answer."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 async def _answer(job: _Job, starter: Starter, record: JsonlRecord | None, console: Console) -> Result:

@@ -20,6 +20,19 @@ from optillm_local.engine.scoring import variants
 
 pytestmark = pytest.mark.timeout(400)
 
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """One event loop is enough here: the contract tests run the engine on both."""
+    return "asyncio"
+
+
+@pytest.fixture(params=["engine", "async_engine"])
+def either(request: pytest.FixtureRequest) -> VLLMClient:
+    """Both forms of the engine, for what may differ between them."""
+    return request.getfixturevalue(request.param)
+
+
 LONG = "Here is a list of numbers that matter to nobody: " + ", ".join(str(n) for n in range(60)) + ". "
 QUESTION = Prompt.of(LONG + "Which of them is the largest?", temperature=0.8, max_tokens=16)
 
@@ -55,20 +68,30 @@ async def test_siblings_prefill_their_prompt_once(engine: VLLMClient) -> None:
 
 
 @pytest.mark.parametrize("text", ["59", " The largest is 59, I think.", "Größe: 🙂 naïve"])
-async def test_scores_equal_a_transformers_reference(engine: VLLMClient, reference: Any, text: str) -> None:
-    prefix = engine.render(QUESTION)
+async def test_scores_equal_a_transformers_reference(either: VLLMClient, reference: Any, text: str) -> None:
+    prefix = either.render(QUESTION)
     for _ in range(2):  # the second time everything is cached, which is where runners go wrong
-        [score] = await engine.score(QUESTION, [text])
+        [score] = await either.score(QUESTION, [text])
         expected = reference_logprobs(reference, prefix, score.token_ids)
         assert torch.allclose(torch.tensor(score.logprobs), expected, atol=1e-3)
 
 
-async def test_scores_after_a_prefix_of_whole_blocks(engine: VLLMClient, reference: Any) -> None:
-    question = next(asked for n in range(64) if len(engine.render(asked := Prompt.of(LONG + "so " * n))) % 32 == 0)
-    prefix = engine.render(question)
+async def test_scores_asked_twice_are_counted_twice(either: VLLMClient) -> None:
+    before = either.stats()
+    with open_run() as run:
+        for _ in range(3):
+            await either.score(QUESTION, ["Sixty, or so, and that is what I have to say about it, sir."] * 2)
+    spent = either.stats() - before
+    assert run.usage.completion == spent.generated_tokens
+    assert run.usage.prompt == spent.computed_prompt_tokens + spent.cached_prompt_tokens
+
+
+async def test_scores_after_a_prefix_of_whole_blocks(either: VLLMClient, reference: Any) -> None:
+    question = next(asked for n in range(64) if len(either.render(asked := Prompt.of(LONG + "so " * n))) % 32 == 0)
+    prefix = either.render(question)
     long = "one two three four five six seven eight nine ten " * 8
     for _ in range(3):
-        [score] = await engine.score(question, [long])
+        [score] = await either.score(question, [long])
         expected = reference_logprobs(reference, prefix, score.token_ids)
         assert torch.allclose(torch.tensor(score.logprobs), expected, atol=1e-3)
 
@@ -131,12 +154,12 @@ async def test_aborted_siblings_stop_within_two_steps(engine: VLLMClient) -> Non
     assert spent.running_steps <= sum(min(one.usage.completion, 7) if one in aborted else 24 for one in group)
 
 
-async def test_a_follow_up_continues_from_the_generated_ids(engine: VLLMClient) -> None:
-    [answer] = await engine.sample(QUESTION, seed=4, max_tokens=70, temperature=1.0)
+async def test_a_follow_up_continues_from_the_generated_ids(either: VLLMClient) -> None:
+    [answer] = await either.sample(QUESTION, seed=4, max_tokens=70, temperature=1.0)
     follow_up = QUESTION.then(answer.message(), Message("user", "Are you sure?"))
-    first, second = engine.render(QUESTION), engine.render(follow_up)
+    first, second = either.render(QUESTION), either.render(follow_up)
     assert second[: len(first) + len(answer.token_ids)] == [*first, *answer.token_ids]
-    [again] = await engine.sample(follow_up, max_tokens=4)
+    [again] = await either.sample(follow_up, max_tokens=4)
     assert again.usage.cached >= (len(first) + len(answer.token_ids) - 1) // 32 * 32
 
 
@@ -182,26 +205,26 @@ async def test_best_of_n_adds_one_step_to_its_longest_answer(engine: VLLMClient)
     assert all(0 <= s.verification_score <= 1 for s in result.solutions)
 
 
-async def test_two_hundred_requests_with_random_cancellations(engine: VLLMClient) -> None:
+async def test_two_hundred_requests_with_random_cancellations(either: VLLMClient) -> None:
     rng = random.Random(7)
     resident = []
 
     async def ask(job: int) -> str:
         with anyio.move_on_after(rng.random() * 2 if rng.random() < 0.5 else None):
-            [one] = await engine.sample(
+            [one] = await either.sample(
                 Prompt.of(LONG[: rng.randrange(20, 300)]), max_tokens=rng.randrange(1, 24), temperature=1.0
             )
             return one.finish_reason
         return "cancelled"
 
     for _ in range(3):
-        before = engine.stats()
+        before = either.stats()
         with open_run() as run:
             ended = await each(ask, range(200))
-        spent = engine.stats() - before
+        spent = either.stats() - before
         assert len(ended) == 200 and "cancelled" in ended and "abort" not in ended
         assert (run.usage.completion, run.usage.cached) == (spent.generated_tokens, spent.cached_prompt_tokens)
         assert run.usage.prompt == spent.computed_prompt_tokens + spent.cached_prompt_tokens
-        assert engine._handle._live == {}
+        assert either._handle._live == {}
         resident.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     assert resident[2] < resident[0] * 1.05  # the peak of the first round is the peak of all
