@@ -121,8 +121,9 @@ def engine_args(settings: EngineSettings, model: str, *, on_cpu: bool) -> dict[s
     if settings.attention_backend:
         args["attention_backend"] = settings.attention_backend
     if settings.lora_modules:
-        ranks = {"max_loras": len(settings.lora_modules), "max_lora_rank": _lora_rank(settings.lora_modules)}
-        args |= {"enable_lora": True, **ranks}
+        # vLLM's CPU kernels take row -1 of the adapters for "none", which is the last one: one more stays empty.
+        slots = len(settings.lora_modules) + on_cpu
+        args |= {"enable_lora": True, "max_loras": slots, "max_lora_rank": _lora_rank(settings.lora_modules)}
     return args
 
 
