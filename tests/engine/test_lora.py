@@ -38,7 +38,8 @@ def adapter(tmp_path: Path) -> Path:
 
 
 def test_a_prompt_picks_its_adapter_and_its_neighbours_keep_theirs(adapter: Path) -> None:
-    client = VLLMClient(max_model_len=512, kv_cache_gib=0.25, lora_modules={"noise": adapter})
+    modules = {"noise": adapter}
+    client = VLLMClient(handle="async", max_model_len=512, kv_cache_gib=0.25, lora_modules=modules)
 
     async def main() -> None:
         noisy = replace(QUESTION, adapter="noise")
