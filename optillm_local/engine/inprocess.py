@@ -16,6 +16,8 @@ from optillm_local.engine.handle import EngineHandle, EngineRequest, refused
 
 logger = logging.getLogger(__name__)
 
+_engines = threading.Lock()  # one engine is released at a time
+
 
 class InprocessHandle(EngineHandle):
     """An `LLMEngine` that only its own thread touches: it is built, stepped and torn down there.
@@ -23,6 +25,8 @@ class InprocessHandle(EngineHandle):
     Commands wait in a queue that is emptied before every step, so whatever was submitted by then is in the
     same step, and an abort takes effect before the next one begins.
     """
+
+    _alive = 0  # engines in this process
 
     def __init__(self, args: EngineArgs) -> None:
         super().__init__()
@@ -59,6 +63,8 @@ class InprocessHandle(EngineHandle):
         except BaseException as error:  # a panic in Rust code is no Exception, and the caller waits
             started.put(error)
             return
+        with _engines:
+            InprocessHandle._alive += 1
         started.put(None)
         reason = "it was closed"
         try:
@@ -69,7 +75,18 @@ class InprocessHandle(EngineHandle):
             logger.exception("the engine failed")
             reason = f"{type(error).__name__}: {error}"
         self._end(f"the engine stopped: {reason}")
-        self._engine.engine_core.shutdown()
+        self._release()
+
+    def _release(self) -> None:
+        """Free the engine; the state that vLLM keeps once per process goes with the last one."""
+        core = self._engine.engine_core
+        with _engines:
+            InprocessHandle._alive -= 1
+            if InprocessHandle._alive == 0:
+                core.shutdown()
+            else:
+                core._finalizer.detach()  # it would end that state for the others
+                core.engine_core.model_executor.shutdown()
         del self._engine
 
     def _loop(self) -> None:

@@ -57,6 +57,16 @@ def test_closing_ends_requests_in_flight(mortal: VLLMClient) -> None:
     assert anyio.run(main) == ["abort"] * 3
 
 
+def test_closing_one_engine_leaves_another_alone(engine: VLLMClient, mortal: VLLMClient) -> None:
+    async def main() -> int:
+        await mortal.sample(ENDLESS, max_tokens=2)
+        await mortal.close()
+        [one] = await engine.sample(ENDLESS, max_tokens=2)
+        return one.usage.completion
+
+    assert anyio.run(main) == 2
+
+
 def test_an_engine_that_dies_tells_every_caller(mortal: VLLMClient) -> None:
     async def main() -> list[str]:
         told: list[str] = []
