@@ -76,9 +76,7 @@ def create(name: str, /, **options: Any) -> Optimizer:
     try:
         return TypeAdapter(kind).validate_python(options)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidConfiguration(f"{name} option {where}", first["input"], first["msg"]) from None
+        raise InvalidConfiguration.of(error, lambda option: f"{name} option {option}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 
 class OptillmError(Exception):
@@ -56,6 +57,12 @@ class RequestRejected(_BadField, ClientError):
 
 class InvalidConfiguration(_BadField, ValueError):
     """An option or setting is refused: `field`, `value`, `remedy`."""
+
+    @classmethod
+    def of(cls, error: Any, name: Callable[[str], str]) -> Self:
+        """The first problem of a pydantic ValidationError; `name` turns its field into what the user wrote."""
+        first = error.errors(include_url=False)[0]
+        return cls(name(".".join(str(part) for part in first["loc"])), first["input"], first["msg"])
 
 
 class Truncated(ClientError):

@@ -69,9 +69,7 @@ class EngineSettings(BaseSettings):
         try:
             return cls(**merged)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise InvalidConfiguration(f"setting {where}", first["input"], first["msg"]) from None
+            raise InvalidConfiguration.of(error, lambda setting: f"setting {setting}") from None
 
 
 def _from_environment(kind: type[EngineSettings]) -> dict[str, Any]:
@@ -79,9 +77,7 @@ def _from_environment(kind: type[EngineSettings]) -> dict[str, Any]:
     try:
         return kind().model_dump(exclude_unset=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = "OPTILLM_LOCAL_" + str(first["loc"][0]).upper()
-        raise InvalidConfiguration(name, first["input"], first["msg"]) from None
+        raise InvalidConfiguration.of(error, lambda setting: f"OPTILLM_LOCAL_{setting.upper()}") from None
 
 
 def _from_file(path: Path) -> dict[str, Any]:

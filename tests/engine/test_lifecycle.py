@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
 import pytest
 
 from optillm_local import Prompt
-from optillm_local.core.concurrency import each
 from optillm_local.core.errors import EngineDead, EngineOutOfMemory, ModelNotFound
 from optillm_local.engine import VLLMClient
 from optillm_local.engine.embedded import embedded_model
@@ -26,33 +26,31 @@ pytestmark = pytest.mark.timeout(400)
 ENDLESS = Prompt.of("Count to a million.", temperature=1.0, max_tokens=1500)
 
 
-async def ending(client: VLLMClient) -> list[str]:
-    """What three callers in the middle of a sample get when `client` ends."""
+async def ending(client: VLLMClient, end: Callable[[], Awaitable[None]]) -> list[str]:
+    """What three callers in the middle of a sample get when `end` ends the client."""
+    got: list[str] = []
 
-    async def ask(job: int) -> str:
+    async def ask() -> None:
         try:
-            return {one.finish_reason for one in await client.sample(ENDLESS, n=2)}.pop()
+            got.append({one.finish_reason for one in await client.sample(ENDLESS, n=2)}.pop())
         except EngineDead:
-            return "engine dead"
+            got.append("engine dead")
 
-    return await each(ask, range(3))
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(ask)
+        await anyio.sleep(1)
+        await end()
+    return got
 
 
 def test_closing_ends_requests_in_flight(mortal: VLLMClient) -> None:
     async def main() -> list[str]:
-        told: list[str] = []
-        async with anyio.create_task_group() as tasks:
-
-            async def wait() -> None:
-                told.extend(await ending(mortal))
-
-            tasks.start_soon(wait)
-            await anyio.sleep(1)
-            await mortal.close()
+        got = await ending(mortal, mortal.close)
         await mortal.close()
         with pytest.raises(EngineDead, match="closed"):
             await mortal.sample(ENDLESS)
-        return told
+        return got
 
     assert anyio.run(main) == ["abort"] * 3
 
@@ -69,24 +67,16 @@ def test_closing_one_engine_leaves_another_alone(engine: VLLMClient, mortal: VLL
 
 def test_an_engine_that_dies_tells_every_caller(mortal: VLLMClient) -> None:
     async def main() -> list[str]:
-        told: list[str] = []
-        async with anyio.create_task_group() as tasks:
-
-            async def wait() -> None:
-                told.extend(await ending(mortal))
-
-            tasks.start_soon(wait)
-            await anyio.sleep(1)
-            kill(mortal)
+        got = await ending(mortal, lambda: kill(mortal))
         with pytest.raises(EngineDead):
             await mortal.sample(ENDLESS)
         await mortal.close()
-        return told
+        return got
 
     assert anyio.run(main) == ["engine dead"] * 3
 
 
-def kill(client: VLLMClient) -> None:
+async def kill(client: VLLMClient) -> None:
     """End the engine's process; where it has none, take away what its next step needs."""
     engine = client._handle._engine  # type: ignore[attr-defined]
     resources = getattr(engine.engine_core, "resources", None)
