@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
+
+from optillm_local.core import mars_events as mars
+from optillm_local.core.record import Record, Usage
 
 
-class _Event(BaseModel):
-    """A record of one thing that happened: in which span, and when (Unix seconds)."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
-
-    span_id: str = ""
-    timestamp: float = Field(default_factory=time.time)
-
-
-class Usage(BaseModel):
-    """Tokens of one call; see `core.usage.TokenUsage`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    prompt: int = 0
-    cached: int = 0
-    completion: int = 0
-    reasoning: int = 0
-    discarded: int = 0
-
-
-class RunStarted(_Event):
+class RunStarted(Record):
     """A question goes to an optimizer."""
 
     event: Literal["run_started"] = "run_started"
@@ -41,7 +22,7 @@ class RunStarted(_Event):
     seed: int | None
 
 
-class RunCompleted(_Event):
+class RunCompleted(Record):
     """The run has an answer, and how it was chosen."""
 
     event: Literal["run_completed"] = "run_completed"
@@ -53,7 +34,7 @@ class RunCompleted(_Event):
     duration_s: float
 
 
-class RunFailed(_Event):
+class RunFailed(Record):
     """The run ended without an answer."""
 
     event: Literal["run_failed"] = "run_failed"
@@ -61,7 +42,7 @@ class RunFailed(_Event):
     message: str
 
 
-class SpanBegin(_Event):
+class SpanBegin(Record):
     """A phase begins; spans nest."""
 
     event: Literal["span_begin"] = "span_begin"
@@ -69,14 +50,14 @@ class SpanBegin(_Event):
     parent_id: str
 
 
-class SpanEnd(_Event):
+class SpanEnd(Record):
     """A phase is over."""
 
     event: Literal["span_end"] = "span_end"
     name: str
 
 
-class SequenceStarted(_Event):
+class SequenceStarted(Record):
     """A sequence was handed to the engine."""
 
     event: Literal["sequence_started"] = "sequence_started"
@@ -86,7 +67,7 @@ class SequenceStarted(_Event):
     temperature: float
 
 
-class TokensDecoded(_Event):
+class TokensDecoded(Record):
     """Progress of one sequence. Sent only to sinks that ask for it; never recorded."""
 
     event: Literal["tokens_decoded"] = "tokens_decoded"
@@ -95,7 +76,7 @@ class TokensDecoded(_Event):
     text: str
 
 
-class SequenceCompleted(_Event):
+class SequenceCompleted(Record):
     """A sequence ended, with what it says and what it cost."""
 
     event: Literal["sequence_completed"] = "sequence_completed"
@@ -107,7 +88,7 @@ class SequenceCompleted(_Event):
     usage: Usage
 
 
-class OptionsRead(_Event):
+class OptionsRead(Record):
     """A decision was read from log-probabilities."""
 
     event: Literal["options_read"] = "options_read"
@@ -117,7 +98,7 @@ class OptionsRead(_Event):
     usage: Usage
 
 
-class TextScored(_Event):
+class TextScored(Record):
     """Given continuations were scored."""
 
     event: Literal["text_scored"] = "text_scored"
@@ -126,7 +107,7 @@ class TextScored(_Event):
     usage: Usage
 
 
-class SolutionGenerated(_Event):
+class SolutionGenerated(Record):
     """An optimizer has a candidate."""
 
     event: Literal["solution_generated"] = "solution_generated"
@@ -136,7 +117,7 @@ class SolutionGenerated(_Event):
     score: float | None
 
 
-class VotesCounted(_Event):
+class VotesCounted(Record):
     """Where a vote stands: answers as stated and their weight."""
 
     event: Literal["votes_counted"] = "votes_counted"
@@ -144,7 +125,7 @@ class VotesCounted(_Event):
     outstanding: int
 
 
-class AnswerSelected(_Event):
+class AnswerSelected(Record):
     """An optimizer settled on one candidate."""
 
     event: Literal["answer_selected"] = "answer_selected"
@@ -152,6 +133,27 @@ class AnswerSelected(_Event):
     answer: str
     selection: str
 
+
+MarsEvent = (
+    mars.ExplorationStarted
+    | SolutionGenerated
+    | mars.VerificationStarted
+    | mars.VerdictRead
+    | mars.SolutionVerified
+    | mars.AggregationStarted
+    | mars.SolutionsAggregated
+    | mars.ImprovementStarted
+    | mars.SolutionImproved
+    | mars.StrategyNetworkStarted
+    | mars.StrategyExtracted
+    | mars.SelectionStarted
+    | mars.SynthesisStarted
+    | mars.AnswerSynthesized
+    | AnswerSelected
+    | mars.Completed
+    | mars.Error
+)
+"""What `Mars.stream` yields."""
 
 Event = Annotated[
     RunStarted
@@ -164,9 +166,8 @@ Event = Annotated[
     | SequenceCompleted
     | OptionsRead
     | TextScored
-    | SolutionGenerated
     | VotesCounted
-    | AnswerSelected,
+    | MarsEvent,
     Field(discriminator="event"),
 ]
 

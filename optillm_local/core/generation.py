@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 from abc import ABC, abstractmethod
@@ -47,9 +46,6 @@ class Generation(ABC):
         """End one sequence, or all: each still delivers its `Completed`, with what it had, as `abort`."""
 
 
-_sequence_ids = itertools.count()
-
-
 class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
     """A generation whose tokens are counted against the budgets and told to the run's listeners.
 
@@ -74,7 +70,7 @@ class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
         self._prompts = [p.but(max_tokens=here.within_budgets(p.sampling.max_tokens)) for p in prompts]
         self._seen = [0] * len(prompts)
         self._running = set(range(len(prompts)))
-        self._ids = [f"sequence-{next(_sequence_ids)}" for _ in prompts]
+        self._ids = [here.run.new_id("sequence") for _ in prompts]
         if any(m.budget.tokens for m in here.meters) or here.run.watchers:
             report_every = min(report_every, NOW_AND_THEN)
         self._context = open_sequences(self._prompts, report_every)

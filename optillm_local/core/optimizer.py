@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
 from typing import ClassVar
 
+from optillm_local.core.background import told_by
 from optillm_local.core.client import ModelClient
+from optillm_local.core.events import Event, Sink
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
+from optillm_local.core.span import open_run
 
 
 class Optimizer(ABC):
@@ -35,3 +39,15 @@ class Optimizer(ABC):
             ClientError: the model could not be asked.
             BudgetExceeded: the budget was spent; `run.solve` turns it into the best candidate so far.
         """
+
+    def stream(self, query: str | Prompt, client: ModelClient) -> AsyncGenerator[Event, None]:
+        """Answer a question and yield what happens as it happens; raises what `optimize` raises.
+
+        A slow reader holds nothing up. One that leaves ends the run.
+        """
+
+        async def work(tell: Sink) -> None:
+            with open_run([tell]):
+                await self.optimize(query, client)
+
+        return told_by(work)

@@ -5,9 +5,9 @@ Concurrent runs never share a span: each task inherits the span it was started i
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,8 +25,8 @@ from optillm_local.core.events import (
     SpanEnd,
     TextScored,
     TokensDecoded,
-    Usage,
 )
+from optillm_local.core.record import Usage
 from optillm_local.core.solution import Solution
 from optillm_local.core.usage import TokenUsage
 
@@ -48,6 +48,11 @@ class Run:
     watchers: list[Sink] = field(default_factory=list)
     usage: TokenUsage = field(default_factory=TokenUsage)
     solutions: list[Solution] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def new_id(self, kind: str) -> str:
+        """An id that is unique in this run, and the same when the run is repeated."""
+        return f"{kind}-{next(self._numbers)}"
 
     def emit(self, event: Event) -> None:
         """Hand an event to every listener; one that raises is dropped, the run goes on."""
@@ -118,10 +123,10 @@ def open_run(
 
 
 @contextmanager
-def span(name: str) -> Iterator[Span]:
-    """Name a phase; tasks started inside belong to it."""
+def span(name: str, meter: Meter | None = None) -> Iterator[Span]:
+    """Name a phase; tasks started inside belong to it, and count against `meter` too."""
     outer = current_span()
-    inner = Span(outer.run, name, uuid.uuid4().hex[:12], outer.meters)
+    inner = Span(outer.run, name, outer.run.new_id("span"), outer.meters + ((meter,) if meter else ()))
     emit(SpanBegin(span_id=inner.id, name=name, parent_id=outer.id))
     token = _current.set(inner)
     try:
@@ -150,6 +155,13 @@ def keep(solution: Solution) -> Solution:
             score=None if score != score else score,
         )
     )
+    return solution
+
+
+def revise(solution: Solution) -> Solution:
+    """Put what is known of a kept candidate by now in its place; one that was never kept is not added."""
+    kept = current_span().run.solutions
+    kept[:] = [solution if one.id == solution.id else one for one in kept]
     return solution
 
 

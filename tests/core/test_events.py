@@ -8,7 +8,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from optillm_local.core import events
-from optillm_local.core.events import EVENT, Usage
+from optillm_local.core import mars_events as mars
+from optillm_local.core.events import EVENT
+from optillm_local.core.record import Usage
 
 USAGE = Usage(prompt=5, cached=4, completion=3, reasoning=2, discarded=1)
 EVERY = [
@@ -34,12 +36,35 @@ EVERY = [
     events.SolutionGenerated(solution_id="s", agent_id="a", answer="4", score=0.5),
     events.VotesCounted(votes={"4": 2.0}, outstanding=1),
     events.AnswerSelected(solution_id="s", answer="4", selection="2 of 3"),
+    mars.ExplorationStarted(num_agents=2, temperatures=[0.3, 1.0], strategies=["1"]),
+    mars.VerificationStarted(solution_id="s", verifiers=["agent-1"]),
+    mars.VerdictRead(solution_id="s", agent_id="agent-1", probability=0.7, label_mass=0.9, feedback="Fine."),
+    mars.SolutionVerified(
+        solution_id="s",
+        is_correct=True,
+        score=0.8,
+        passes=2,
+        failures=0,
+        parts={"probability": 0.7, "likelihood": None},
+    ),
+    mars.AggregationStarted(method="rsa", num_solutions=3),
+    mars.SolutionsAggregated(result_solution_id="r", source_solution_ids=["s"], method="rsa"),
+    mars.ImprovementStarted(iteration=1, solution_ids=["s"]),
+    mars.SolutionImproved(solution_id="s.1", parent_id="s", agent_id="agent-1"),
+    mars.StrategyNetworkStarted(solution_id="s"),
+    mars.StrategyExtracted(strategy_id="1", technique="factoring", solution_id="s"),
+    mars.SelectionStarted(num_solutions=3, num_verified=1),
+    mars.SynthesisStarted(source_solution_ids=["s"]),
+    mars.AnswerSynthesized(answer="4", solution_id="synthesis"),
+    mars.Completed(final_answer="4", method="best_verified", confidence=0.8, iterations=1),
+    mars.Error(message="no answer", phase="exploration", agent_id="agent-1", solution_id=""),
 ]
 
 
 def test_every_type_has_a_sample_here() -> None:
     union, _ = get_args(events.Event)
     assert {type(event) for event in EVERY} == set(get_args(union))
+    assert set(get_args(events.MarsEvent)) <= set(get_args(union))
 
 
 @pytest.mark.parametrize("event", EVERY, ids=lambda event: event.event)

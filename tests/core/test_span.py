@@ -10,8 +10,9 @@ from optillm_local import Budget, Prompt, ScriptedClient, Solution, TokenUsage
 from optillm_local.core.budget import Meter
 from optillm_local.core.concurrency import each
 from optillm_local.core.errors import BudgetExceeded
-from optillm_local.core.events import SequenceCompleted, SolutionGenerated, SpanBegin, TokensDecoded, Usage
-from optillm_local.core.span import current_span, emit, keep, open_run, span, usage_record
+from optillm_local.core.events import SequenceCompleted, SolutionGenerated, SpanBegin, TokensDecoded
+from optillm_local.core.record import Usage
+from optillm_local.core.span import current_span, emit, keep, open_run, revise, span, usage_record
 
 QUESTION = Prompt.of("Count.", seed=0)
 
@@ -77,7 +78,9 @@ async def test_concurrent_runs_share_neither_sinks_nor_budget_nor_candidates() -
     assert await each(run, heard) == [(2, 1, True), (4, 1, True), (6, 1, False)]
     for events in heard.values():
         assert kinds(events) == ["solution_generated", "sequence_started", "sequence_completed"]
-    assert len({events[1].sequence_id for events in heard.values()}) == 3
+    assert {events[1].sequence_id for events in heard.values()} == {
+        "sequence-0"
+    }  # a run's ids are its own, and repeat with it
 
 
 async def test_a_run_inside_a_run_is_bound_by_both_budgets() -> None:
@@ -151,3 +154,20 @@ def test_usage_goes_into_an_event_and_comes_back() -> None:
                 )
             )
     assert run.usage == usage + usage
+
+
+def test_what_becomes_known_of_a_candidate_takes_its_place() -> None:
+    with open_run() as run:
+        first, second = keep(Solution("4")), keep(Solution("5"))
+        revise(first.but(is_verified=True))
+        revise(Solution("never kept"))
+    assert [(one.answer, one.is_verified) for one in run.solutions] == [("4", True), ("5", False)]
+    assert run.solutions[1] is second
+
+
+def test_a_span_may_have_a_budget_of_its_own() -> None:
+    outer, inner = Meter(Budget(tokens=9), 0.0), Meter(Budget(seconds=5.0), 0.0)
+    with open_run(meter=outer), span("timed", inner) as timed:
+        assert timed.meters == (outer, inner)
+        with span("within"):
+            assert current_span().seconds_left(2.0) == 3.0

@@ -17,9 +17,9 @@ from optillm_local.core.events import (
     SpanBegin,
     SpanEnd,
     TokensDecoded,
-    Usage,
     VotesCounted,
 )
+from optillm_local.core.record import Usage
 from optillm_local.report import LiveView, PlainView
 from optillm_local.report.board import Agent, Board, votes_in_words
 from optillm_local.report.live import visible
