@@ -7,12 +7,13 @@ A package adds optimizers through the entry-point group `optillm_local.optimizer
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from optillm_local.core.errors import InvalidConfiguration, did_you_mean
@@ -24,6 +25,7 @@ _BUILT_IN = {
     "single": "optillm_local.optimizers.single:Single",
     "best_of_n": "optillm_local.optimizers.best_of_n:BestOfN",
     "self_consistency": "optillm_local.optimizers.self_consistency:SelfConsistency",
+    "mars": "optillm_local.optimizers.mars:Mars",
 }
 _registered: dict[str, type[Optimizer]] = {}
 
@@ -90,7 +92,12 @@ class Option:
 
 
 def options_of(kind: type[Optimizer]) -> list[Option]:
-    """The options of an optimizer in the order of its fields; one that is not a dataclass has none."""
+    """The options of an optimizer in the order of its fields; one that is no dataclass or model has none."""
+    if issubclass(kind, BaseModel):
+        return [
+            Option(name, _type_name(about.annotation), about.get_default(), about.description or "")
+            for name, about in kind.model_fields.items()
+        ]
     found: list[Option] = []
     declared: tuple[Field[Any], ...] = fields(kind) if is_dataclass(kind) else ()
     for field in declared:
@@ -101,6 +108,12 @@ def options_of(kind: type[Optimizer]) -> list[Option]:
         named: str = getattr(field.type, "__name__", str(field.type))
         found.append(Option(field.name, named, None if default is MISSING else default, description))
     return found
+
+
+def _type_name(annotation: Any) -> str:
+    """A type as one would write it."""
+    plain = isinstance(annotation, type) and not get_args(annotation)
+    return annotation.__name__ if plain else re.sub(r"\b(?:[a-z_]+\.)+", "", str(annotation)).replace("'", '"')
 
 
 def options_as_dict(optimizer: Optimizer) -> Mapping[str, Any]:

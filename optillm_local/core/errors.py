@@ -14,13 +14,20 @@
   x ParsingError             the model's text does not have the form it was asked for
   x Timeout                  a deadline passed that is not a budget (also a TimeoutError)
   x BudgetExceeded           the budget was spent before there was anything to return
+  x MarsError                one step of a multi-agent run failed; the run records it and goes on
+    + ExplorationError       an agent has no solution
+    + VerificationError      a verifier has no verdict
+    + AggregationError       solutions could not be made into another
+    + ImprovementError       a solution could not be rewritten
+    + SelectionError         no answer could be synthesised
+    + StrategyExtractionError  a solution's techniques could not be named
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 
 class OptillmError(Exception):
@@ -62,6 +69,9 @@ class InvalidConfiguration(_BadField, ValueError):
     def of(cls, error: Any, name: Callable[[str], str]) -> Self:
         """The first problem of a pydantic ValidationError; `name` turns its field into what the user wrote."""
         first = error.errors(include_url=False)[0]
+        refusal = first.get("ctx", {}).get("error")
+        if isinstance(refusal, cls):  # one of ours, raised while the fields were checked together
+            return refusal
         return cls(name(".".join(str(part) for part in first["loc"])), first["input"], first["msg"])
 
 
@@ -103,6 +113,53 @@ class BudgetExceeded(OptillmError):
     def __init__(self, kind: str, spent: float, limit: float) -> None:
         super().__init__(f"the budget of {limit:g} {kind} is spent ({spent:g} used)")
         self.kind, self.spent, self.limit = kind, spent, limit
+
+
+class MarsError(OptillmError):
+    """One step of a multi-agent run failed: in which `phase`, `agent_id`'s, about `solution_id`, and its cause."""
+
+    phase: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, agent_id: str = "", solution_id: str = "") -> None:
+        about = " ".join(part for part in (self.phase, agent_id, solution_id) if part)
+        super().__init__(f"{about}: {message}" if about else message)
+        self.agent_id, self.solution_id = agent_id, solution_id
+
+
+class ExplorationError(MarsError):
+    """An agent has no solution."""
+
+    phase = "exploration"
+
+
+class VerificationError(MarsError):
+    """A verifier has no verdict."""
+
+    phase = "verification"
+
+
+class AggregationError(MarsError):
+    """Solutions could not be made into another."""
+
+    phase = "aggregation"
+
+
+class ImprovementError(MarsError):
+    """A solution could not be rewritten."""
+
+    phase = "improvement"
+
+
+class SelectionError(MarsError):
+    """No answer could be synthesised."""
+
+    phase = "selection"
+
+
+class StrategyExtractionError(MarsError):
+    """The techniques of a solution could not be named."""
+
+    phase = "strategies"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

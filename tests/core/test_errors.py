@@ -58,6 +58,13 @@ def test_a_spent_budget_carries_its_numbers() -> None:
     assert str(error) == "the budget of 10 tokens is spent (12 used)"
 
 
+def test_a_failed_step_says_where_it_failed() -> None:
+    error = errors.VerificationError("no verdict", agent_id="agent-1", solution_id="explore-0")
+    assert (error.phase, error.agent_id, error.solution_id) == ("verification", "agent-1", "explore-0")
+    assert str(error) == "verification agent-1 explore-0: no verdict"
+    assert str(errors.MarsError("by itself")) == "by itself"
+
+
 @pytest.mark.parametrize(
     ("name", "known", "remedy"),
     [

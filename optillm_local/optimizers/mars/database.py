@@ -1,0 +1,123 @@
+"""The SQLite file that keeps runs, their solutions and verdicts, and the strategies learned from them.
+
+Every write is one transaction, so a killed run leaves whole rows and no `completed_at`. Several runs, in one
+program or many, may use one file at the same time: SQLite's write-ahead log lets readers go on while one writes,
+and a writer waits for its turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from optillm_local.core.errors import InvalidConfiguration
+
+SCHEMA_VERSION = 1
+_WAIT_S = 30.0
+_SCHEMA = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, question TEXT NOT NULL, config TEXT NOT NULL,
+    started_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')), completed_at TEXT, output TEXT
+);
+CREATE TABLE solutions (
+    run_id INTEGER NOT NULL REFERENCES runs, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (run_id, id)
+);
+CREATE TABLE verifications (
+    run_id INTEGER NOT NULL REFERENCES runs, solution_id TEXT NOT NULL, agent_id TEXT NOT NULL,
+    probability REAL NOT NULL, body TEXT NOT NULL, PRIMARY KEY (run_id, solution_id, agent_id)
+);
+CREATE TABLE strategies (
+    id INTEGER PRIMARY KEY, technique TEXT NOT NULL UNIQUE, description TEXT NOT NULL, question TEXT NOT NULL,
+    discovered_by TEXT NOT NULL, success_rate REAL NOT NULL, uses INTEGER NOT NULL,
+    discovered_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+);
+"""
+
+
+class Database:
+    """One connection, for any thread.
+
+    Args:
+        path: the file, made if there is none; None keeps everything in memory.
+
+    Raises:
+        InvalidConfiguration: the file cannot be opened, is something else, or was written by a newer version.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self._path = ":memory:" if path is None else os.fspath(path)
+        self._lock = threading.RLock()
+        try:
+            self._connection = sqlite3.connect(
+                self._path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
+            )
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._migrate()
+        except sqlite3.Error as error:
+            raise InvalidConfiguration("mars option path", self._path, _remedy(self._path, error)) from None
+
+    def write(self, statement: str, *rows: Mapping[str, Any]) -> int:
+        """Run a statement for each row, all in one transaction; the id of the last row inserted."""
+        with self._lock, self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for row in rows:
+                cursor = self._connection.execute(statement, row)
+            return int(cursor.lastrowid or 0)
+
+    def read(self, query: str, **values: Any) -> list[dict[str, Any]]:
+        """All rows of a query, as they are at one moment."""
+        with self._lock:
+            return [dict(row) for row in self._connection.execute(query, values)]
+
+    def close(self) -> None:
+        """Close the file. A second call does nothing."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _migrate(self) -> None:
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")  # two programs may find the same new file
+            [version] = self._connection.execute("PRAGMA user_version").fetchone()
+            if version > SCHEMA_VERSION:
+                raise InvalidConfiguration(
+                    "mars option path",
+                    self._path,
+                    f"has schema {version} of a newer optillm-local; this one knows {SCHEMA_VERSION}",
+                )
+            if version == 0:
+                _execute_each(self._connection, _SCHEMA.split(";"))
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def as_json(value: Any) -> str:
+    """What is stored of a value that is not queried."""
+    return json.dumps(value, default=str, allow_nan=False)
+
+
+def _execute_each(connection: sqlite3.Connection, statements: Iterable[str]) -> None:
+    for statement in statements:  # not executescript, which commits first
+        connection.execute(statement)
+
+
+def _remedy(path: str, error: sqlite3.Error) -> str:
+    if not Path(path).parent.is_dir():
+        return f"the directory {Path(path).parent} does not exist; create it first"
+    if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
+        return "is no SQLite file; name another"
+    return f"cannot be used: {error}"

@@ -1,0 +1,64 @@
+"""Who spent which tokens on what: read from the events, so it adds up to what the engine counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from optillm_local.core.events import Event, OptionsRead, SequenceCompleted, SpanBegin, TextScored
+from optillm_local.core.span import current_span
+from optillm_local.core.usage import TokenUsage
+from optillm_local.optimizers.mars.agents import STEPS
+
+
+@dataclass
+class Ledger:
+    """An event sink that sums up the usage of one span and all spans inside it.
+
+    Attributes:
+        entries: tokens by (phase, agent, purpose), from the `log_tag` that every call of the team carries.
+    """
+
+    span_id: str
+    entries: dict[tuple[str, str, str], TokenUsage] = field(default_factory=dict)
+    _inside: set[str] = field(default_factory=set)
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event."""
+        if isinstance(event, SpanBegin):
+            if event.parent_id == self.span_id or event.parent_id in self._inside:
+                self._inside.add(event.span_id)
+        elif isinstance(event, SequenceCompleted | OptionsRead | TextScored) and self._is_ours(event.span_id):
+            purpose, _, agent = event.log_tag.partition(" ")
+            key = (STEPS[purpose].phase, agent, purpose)
+            self.entries[key] = self.entries.get(key, TokenUsage()) + TokenUsage(**event.usage.model_dump())
+
+    def _is_ours(self, span_id: str) -> bool:
+        return span_id == self.span_id or span_id in self._inside
+
+    def by(self, part: str) -> dict[str, TokenUsage]:
+        """Totals by `phase`, `agent` or `purpose`, in the order they first came up."""
+        place = ("phase", "agent", "purpose").index(part)
+        totals: dict[str, TokenUsage] = {}
+        for key, usage in self.entries.items():
+            totals[key[place]] = totals.get(key[place], TokenUsage()) + usage
+        return totals
+
+    @property
+    def total(self) -> TokenUsage:
+        """All of it."""
+        return sum(self.entries.values(), start=TokenUsage())
+
+
+@contextmanager
+def kept_ledger() -> Iterator[Ledger]:
+    """Keep account of the span we are in."""
+    here = current_span()
+    ledger = Ledger(here.id)
+    here.run.sinks.append(ledger)
+    try:
+        yield ledger
+    finally:
+        if ledger in here.run.sinks:  # a sink that fails is dropped
+            here.run.sinks.remove(ledger)

@@ -1,0 +1,110 @@
+"""Phase 5: one answer, and why."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optillm_local.core.mars_events import AnswerSynthesized, SynthesisStarted
+from optillm_local.core.span import current_span, emit
+from optillm_local.optimizers.mars.agents import Team
+from optillm_local.optimizers.mars.aggregation.base import synthesized
+from optillm_local.optimizers.mars.output import Quality, SelectionMethod
+from optillm_local.optimizers.mars.verifier import assessed
+from optillm_local.optimizers.mars.workspace import Draft
+
+SOURCES_OF_SYNTHESIS = 3
+"""A synthesis is written from the three best solutions (codelion's and the seed's)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The chosen draft, by which rule, in words."""
+
+    draft: Draft
+    method: SelectionMethod
+    selection: str
+
+
+async def select(team: Team, aggregated: Sequence[Draft]) -> Selected:
+    """The answer of a verified majority; else the best verified; else a synthesis; else the best by confidence.
+
+    A majority is the answer of at least two verified solutions and of more than half of them. The synthesis is
+    what aggregation made; without aggregation an agent writes one from the best solutions, if the budget allows.
+    It counts if it states an answer. Of equals the first one made is taken.
+    """
+    drafts = [assessed(team, draft) for draft in team.workspace.drafts()]
+    verified = [draft for draft in drafts if draft.solution.is_verified]
+    if chosen := _verified_majority(verified):
+        return chosen
+    if verified:
+        best = max(verified, key=rank)
+        return Selected(
+            best, "best_verified", f"best of {len(verified)} verified solutions, confidence {_number(best)}"
+        )
+    if synthesis := await _synthesis(team, drafts, aggregated):
+        return synthesis
+    best = max(drafts, key=rank)
+    return Selected(
+        best, "best_confidence", f"nothing is verified; best confidence of {len(drafts)}: {_number(best)}"
+    )
+
+
+def _verified_majority(verified: Sequence[Draft]) -> Selected | None:
+    votes = Counter(draft.choice for draft in verified if draft.choice is not None)
+    choice, count = max(votes.items(), key=lambda vote: vote[1], default=(None, 0))
+    if count < 2 or 2 * count <= len(verified):
+        return None
+    best = max((draft for draft in verified if draft.choice == choice), key=rank)
+    return Selected(best, "verified_majority", f"{count} of {len(verified)} verified solutions agree")
+
+
+async def _synthesis(team: Team, drafts: Sequence[Draft], aggregated: Sequence[Draft]) -> Selected | None:
+    if aggregated:
+        made, source = list(aggregated[:1]), f"{team.config.aggregation} of {len(drafts)} solutions"
+    elif len(drafts) > 1 and not team.spent:
+        best = sorted(drafts, key=rank, reverse=True)[:SOURCES_OF_SYNTHESIS]
+        here = current_span().id
+        emit(SynthesisStarted(span_id=here, source_solution_ids=[draft.id for draft in best]))
+        made = await synthesized(team, [(team.agents[0], "synthesis", best)], step="synthesize")
+        source = f"synthesis of the best {len(best)}"
+    else:
+        return None
+    if not made or made[0].stated is None or not _is_whole(made[0]):
+        return None
+    draft = assessed(team, team.workspace.get(made[0].id))
+    emit(AnswerSynthesized(span_id=current_span().id, answer=draft.solution.answer, solution_id=draft.id))
+    return Selected(draft, "synthesized", f"nothing is verified; {source}")
+
+
+def quality_of(team: Team, chosen: Draft) -> Quality:
+    """The run in numbers."""
+    drafts = team.workspace.drafts()
+    stated = [draft.choice for draft in drafts if draft.choice is not None]
+    verdicts = [one.probability for one in team.workspace.verifications()]
+    return Quality(
+        solutions=len(drafts),
+        verified=len(team.workspace.verified()),
+        distinct_answers=len(set(stated)),
+        agreement=stated.count(chosen.choice) / len(stated) if chosen.choice is not None else 0.0,
+        mean_probability=math.fsum(verdicts) / len(verdicts) if verdicts else math.nan,
+        confidence=chosen.solution.verification_score,
+        failures=len(team.failures),
+    )
+
+
+def rank(draft: Draft) -> tuple[bool, bool, float]:
+    """Whole solutions before cut ones, those that state an answer before others, then by confidence."""
+    score = draft.solution.verification_score
+    return _is_whole(draft), draft.stated is not None, -1.0 if math.isnan(score) else score
+
+
+def _is_whole(draft: Draft) -> bool:
+    return draft.completion.finish_reason != "abort"
+
+
+def _number(draft: Draft) -> str:
+    score = draft.solution.verification_score
+    return "unknown" if math.isnan(score) else f"{score:.2f}"
