@@ -19,10 +19,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 def start(handle: str) -> VLLMClient:
-    """The embedded model on an engine of that kind."""
+    """The embedded model on an engine of that kind; in float32, whatever the CPU, so that tolerances hold."""
     from optillm_local.engine import VLLMClient
 
-    return VLLMClient(handle=handle, max_model_len=2048, kv_cache_gib=1)
+    return VLLMClient(handle=handle, max_model_len=2048, kv_cache_gib=1, dtype="float32")
 
 
 @pytest.fixture(scope="session")

@@ -133,8 +133,9 @@ class ModelClient(ABC):
     async def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
         """P(option | prompt) for options that could be said next, read from log-probabilities.
 
-        Nothing is sampled. Variants of an option with a leading space or another case count as that option;
-        options of several tokens are scored exactly.
+        Nothing is sampled. An option with a leading space counts as that option, and so does one in another case,
+        which some backends count only where it is a single token: then options that are single tokens themselves
+        cost one request. Options of several tokens are scored exactly.
 
         Raises:
             RequestRejected: fewer than two options, an empty one, or two that differ only in case or spaces.

@@ -113,7 +113,7 @@ class VLLMClient(ModelClient):
 
     async def _choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
         prefix = self._render(prompt, think=False).ids
-        spellings = {option: {self._encode(text) for text in variants(option)} for option in options}
+        spellings = {option: self._spellings(option) for option in options}
         sequences = sorted({ids for group in spellings.values() for ids in group})
         submit = self._submit(prompt)
         # Speculative decoding returns no label reads.
@@ -151,6 +151,12 @@ class VLLMClient(ModelClient):
     def _submit(self, prompt: Prompt) -> Callable[[Sequence[list[int]], Sequence[SamplingParams]], Batch]:
         lora = self._lora(prompt.adapter)
         return lambda ids, params: Batch(self._handle, ids, params, [lora] * len(ids))
+
+    def _spellings(self, option: str) -> set[Ids]:
+        """As it is given, exactly; in another case where that is one token, and so costs no further request."""
+        as_given, *_ = variants(option)
+        given = {self._encode(space + as_given) for space in ("", " ")}
+        return given | {ids for text in variants(option) if len(ids := self._encode(text)) == 1}
 
     def _encode(self, text: str) -> Ids:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))

@@ -109,10 +109,21 @@ async def test_choices_sum_over_spellings_and_several_tokens(engine: VLLMClient,
     choice = await engine.choose(prompt, options)
     weights = []
     for option in options:
-        spelled = {tuple(engine.tokenizer.encode(text, add_special_tokens=False)) for text in variants(option)}
+        spelled = {
+            ids
+            for text in variants(option)
+            if len(ids := tuple(engine.tokenizer.encode(text, add_special_tokens=False))) == 1
+            or text.strip() == option  # another case counts where it costs no further request
+        }
         weights.append(sum(reference_logprobs(reference, prefix, ids).sum().exp().item() for ids in spelled))
     assert choice.label_mass == pytest.approx(sum(weights), abs=1e-4)
     assert choice["Yes"] == pytest.approx(weights[0] / sum(weights), abs=1e-3)
+
+
+async def test_options_of_one_token_cost_one_request(engine: VLLMClient) -> None:
+    choice = await engine.choose(QUESTION, ["Yes", "No"])  # YES would be two tokens here
+    assert choice.usage.completion == 1 and choice.usage.prompt == len(engine.render(QUESTION))
+    assert (await engine.choose(QUESTION, ["CORRECT", "INCORRECT"])).usage.completion > 1
 
 
 async def test_label_reads_and_alternatives_do_not_disturb_each_other(engine: VLLMClient) -> None:

@@ -18,11 +18,11 @@ from optillm_local.optimizers.mars.output import Calibration, MarsOutput
 from optillm_local.optimizers.mars.selection import Selected, quality_of, select
 
 
-async def conclude(team: Team, coordinator: Coordinator, ledger: Ledger, timeout: Meter) -> MarsOutput:
+async def conclude(team: Team, coordinator: Coordinator, ledger: Ledger, deadline: Meter) -> MarsOutput:
     """Phase 5, and what remains of the run when it is over."""
     chosen = await _selected(team, coordinator)
     coordinator.rate_shown(chosen.draft.solution.is_verified)
-    output = await _packed(team, coordinator, chosen, ledger, timeout)
+    output = await _packed(team, coordinator, chosen, ledger, deadline)
     team.workspace.complete({"answer": output.answer, **output.as_dict()})
     confidence = output.quality.confidence
     emit(
@@ -52,7 +52,7 @@ async def _selected(team: Team, coordinator: Coordinator) -> Selected:
 
 
 async def _packed(
-    team: Team, coordinator: Coordinator, chosen: Selected, ledger: Ledger, timeout: Meter
+    team: Team, coordinator: Coordinator, chosen: Selected, ledger: Ledger, deadline: Meter
 ) -> MarsOutput:
     config, workspace = team.config, team.workspace
     solutions = [draft.solution for draft in workspace.drafts()]
@@ -76,8 +76,8 @@ async def _packed(
         },
         calibration=await Calibration.of(solutions, verifications, reference) if reference else None,
         is_lightweight=config.is_lightweight(team.question.sampling.max_tokens),
-        budget_exhausted=any(meter.exhausted for meter in current_span().meters if meter is not timeout),
-        timed_out=timeout.exhausted,
+        budget_exhausted=any(meter.exhausted for meter in current_span().meters if meter is not deadline),
+        timed_out=deadline.exhausted,
         text=_text(chosen.draft.solution) if config.use_thinking_tags else chosen.draft.solution.answer,
         completed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
