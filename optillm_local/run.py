@@ -75,6 +75,7 @@ class Result:
             "answer": self.answer,
             "reasoning": self.reasoning,
             "selection": self.selection,
+            "metadata": self.solution.as_dict()["metadata"],
             "optimizer": self.optimizer,
             "options": dict(self.options),
             "usage": self.usage.as_dict(),

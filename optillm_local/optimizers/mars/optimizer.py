@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 from optillm_local.core.budget import Budget, Meter
 from optillm_local.core.client import ModelClient
-from optillm_local.core.errors import NoSolutions, RequestRejected, Timeout
+from optillm_local.core.errors import BudgetExceeded, NoSolutions, RequestRejected, Timeout
 from optillm_local.core.events import Event, MarsEvent
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.prompt import Prompt
@@ -99,9 +99,12 @@ def _seeded(question: Prompt) -> Prompt:
 def _nothing(team: Team, timeout: Meter) -> Exception:
     """Why there is not one solution."""
     refusals = [one.__cause__ for one in team.failures if isinstance(one.__cause__, RequestRejected)]
-    if team.spent:
-        seconds = team.config.timeout_seconds
-        return Timeout(f"no solution within timeout_seconds={seconds:g}") if timeout.exhausted else team.spent
+    if timeout.exhausted:
+        return Timeout(f"no solution within timeout_seconds={team.config.timeout_seconds:g}")
+    try:
+        current_span().check_budgets(team.client.clock())
+    except BudgetExceeded as spent:
+        return spent
     if refusals and len(refusals) == len(team.failures):
         return refusals[0]
     failures = "; ".join(str(failure) for failure in team.failures)

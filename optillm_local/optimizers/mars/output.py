@@ -60,7 +60,8 @@ class Quality:
         solutions, verified, distinct_answers: counts.
         agreement: share of the solutions that state an answer which state the selected one.
         mean_probability: mean P(CORRECT) over all verdicts; NaN without any.
-        confidence: of the selected solution; see `consensus.Confidence`.
+        is_verified: whether the selected solution is.
+        confidence: its own; see `consensus.Confidence`.
         failures: steps that failed.
     """
 
@@ -69,13 +70,14 @@ class Quality:
     distinct_answers: int
     agreement: float
     mean_probability: float
+    is_verified: bool
     confidence: float
     failures: int
 
     @property
     def assessment(self) -> Literal["high", "medium", "low"]:
         """In a word: high is a verified answer of confidence 0.75 or more, low one below 0.5."""
-        if self.verified and self.confidence >= 0.75:
+        if self.is_verified and self.confidence >= 0.75:
             return "high"
         return "medium" if self.confidence >= 0.5 else "low"
 

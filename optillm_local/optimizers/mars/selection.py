@@ -90,6 +90,7 @@ def quality_of(team: Team, chosen: Draft) -> Quality:
         distinct_answers=len(set(stated)),
         agreement=stated.count(chosen.choice) / len(stated) if chosen.choice is not None else 0.0,
         mean_probability=math.fsum(verdicts) / len(verdicts) if verdicts else math.nan,
+        is_verified=chosen.solution.is_verified,
         confidence=chosen.solution.verification_score,
         failures=len(team.failures),
     )

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 from optillm_local.optimizers.mars.agents import Team
+from optillm_local.core.errors import AggregationError
 from optillm_local.optimizers.mars.aggregation.base import Aggregator, synthesized
 from optillm_local.optimizers.mars.workspace import Draft
 
@@ -35,8 +36,10 @@ class RecursiveSelfAggregation(Aggregator):
                 for member in range(config.aggregation_population_size)
             ]
             made = await synthesized(team, jobs)
-            if team.spent or not made:
-                return _most_agreed_first([*made, *generation][: config.aggregation_population_size])
+            if not made and loop == 0:
+                raise AggregationError("no member was written")
+            if not made:
+                break
             generation = made
         return _most_agreed_first(generation)
 
