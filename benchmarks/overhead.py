@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import anyio
+from records import RESULTS, append
 
 from optillm_local import Prompt, VLLMClient
-from optillm_local.doctor import hardware
 from optillm_local.engine import EngineSettings
-from optillm_local.run import versions
 
 PROMPT = "Explain step by step how a bill becomes a law, with an example from history."
 
@@ -109,9 +105,7 @@ def main() -> None:
     parser.add_argument("--handle", default="inprocess", choices=["inprocess", "async"], help="form of our engine")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements (5)")
     parser.add_argument("--model", help="path or Hugging Face id; the embedded model if left out")
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results", help="folder of the records"
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the records")
     options = parser.parse_args()
     settings = EngineSettings.load(
         model=options.model, handle=options.handle, max_model_len=1024, kv_cache_gib=1.0
@@ -119,20 +113,14 @@ def main() -> None:
     load_before = os.getloadavg()
     found = measure(settings, options.n, options.tokens, options.rounds)
     record = {
-        "benchmark": "overhead",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "n": options.n,
         "tokens": options.tokens,
         **found,
         "settings": settings.model_dump(mode="json"),
-        "hardware": asdict(hardware()),
         "load_before": load_before,
-        "versions": versions(),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "overhead.jsonl").open("a") as file:
-        file.write(json.dumps(record) + "\n")
-    print(f"ratio {found['ratio']:.3f} (ours / bare); record in {options.out / 'overhead.jsonl'}")
+    path = append("overhead", record, options.out)
+    print(f"ratio {found['ratio']:.3f} (ours / bare); record in {path}")
 
 
 if __name__ == "__main__":

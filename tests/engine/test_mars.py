@@ -73,7 +73,6 @@ async def test_each_distinct_prefix_is_computed_once(engine: VLLMClient, verific
     await mars.run(question(500, engine), client)
     computed = (client.stats() - before).computed_prompt_tokens
     assert computed <= 1.1 * client.distinct_tokens()
-    print(verification, computed, client.distinct_tokens(), sum(map(len, client.prompts)))
     assert computed <= 0.2 * sum(map(len, client.prompts))
 
 

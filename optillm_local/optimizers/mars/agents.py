@@ -17,7 +17,7 @@ from optillm_local.core.prompt import Message, Prompt
 from optillm_local.core.solution import Solution
 from optillm_local.core.span import current_span, emit, keep
 from optillm_local.optimizers.mars.config import MarsConfig, spread
-from optillm_local.optimizers.mars.workspace import Draft, Verification, Workspace
+from optillm_local.optimizers.mars.workspace import Draft, Strategy, Verification, Workspace
 from optillm_local.prompts import render
 
 R = TypeVar("R")
@@ -86,6 +86,7 @@ class Team:
     Attributes:
         agents: those that explore.
         everyone: they, and those that only judge.
+        strategies: what the agents are shown of earlier runs.
         failures: steps that failed, in the order they did.
         spent: the budget that ended the run early, if one did.
     """
@@ -93,6 +94,7 @@ class Team:
     def __init__(self, config: MarsConfig, question: Prompt, client: ModelClient, workspace: Workspace) -> None:
         self.config, self.question, self.client, self.workspace = config, question, client, workspace
         self.classes = AnswerClasses()
+        self.strategies: list[Strategy] = []
         self.failures: list[errors.MarsError] = []
         self.spent: errors.BudgetExceeded | None = None
         self.agents = [Agent(number, t) for number, t in enumerate(config.temperatures)]
@@ -119,6 +121,10 @@ class Team:
         if last.role != "user":
             return self.question.then(Message("user", text))
         return replace(self.question, messages=(*before, Message("user", f"{last.content}\n\n{text}")))
+
+    def to_solve(self, agent: Agent) -> Prompt:
+        """The question as an agent is asked to explore it."""
+        return self.instructed(render("mars/explore", strategies=self.strategies, how=agent.approach.how))
 
     async def write(
         self,
@@ -218,7 +224,7 @@ class Team:
         with _failing_as("verdict", agent, draft.id):
             choice = await self.client.choose(asked.but(log_tag=f"verdict {agent.id}"), LABELS)
         probability = choice[CORRECT]
-        says = f"I checked {agent.approach.lens}: it is correct with a probability of {probability:.2f}."
+        says = f"{agent.approach.lens}: P(correct) {probability:.2f}"
         return Verification(draft.id, agent.id, probability, choice.label_mass, feedback or says)
 
     async def attempt(self, step: Awaitable[R]) -> R | None:

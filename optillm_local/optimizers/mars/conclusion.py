@@ -71,7 +71,7 @@ async def _packed(
         usage_by_purpose=ledger.by("purpose"),
         failures=[str(failure) for failure in team.failures],
         strategies={
-            "shown": [one.technique for one in coordinator.shown],
+            "shown": [one.technique for one in team.strategies],
             "learned": [one.technique for one in coordinator.learned],
         },
         calibration=await Calibration.of(solutions, verifications, reference) if reference else None,

@@ -18,10 +18,9 @@ from optillm_local.core.span import current_span, emit, span
 from optillm_local.optimizers.mars import aggregation
 from optillm_local.optimizers.mars.agents import Agent, Team
 from optillm_local.optimizers.mars.improvement import feedback_on, improve
-from optillm_local.optimizers.mars.strategy_network import Strategy, StrategyNetwork
+from optillm_local.optimizers.mars.strategy_network import StrategyNetwork
 from optillm_local.optimizers.mars.verifier import Verifier
-from optillm_local.optimizers.mars.workspace import Draft
-from optillm_local.prompts import render
+from optillm_local.optimizers.mars.workspace import Draft, Strategy
 
 
 class Coordinator:
@@ -35,7 +34,7 @@ class Coordinator:
     Attributes:
         iterations: rounds of improvement so far.
         aggregated: what aggregation made, what stands for it first.
-        shown, learned: strategies shown to the agents, and those extracted.
+        learned: strategies extracted.
     """
 
     def __init__(self, team: Team, network: StrategyNetwork | None) -> None:
@@ -52,7 +51,6 @@ class Coordinator:
         self._aggregation_over = anyio.Event()
         self.iterations = 0
         self.aggregated: list[Draft] = []
-        self.shown: list[Strategy] = []
         self.learned: list[Strategy] = []
 
     async def run(self) -> None:
@@ -74,13 +72,13 @@ class Coordinator:
             with span("exploration") as here:
                 if self._network:
                     question = self._team.question.question
-                    self.shown = self._network.relevant(question, self._config.shared_strategies)
+                    self._team.strategies = self._network.relevant(question, self._config.shared_strategies)
                 emit(
                     ExplorationStarted(
                         span_id=here.id,
                         num_agents=len(self._team.agents),
                         temperatures=list(self._config.temperatures),
-                        strategies=[strategy.technique for strategy in self.shown],
+                        strategies=[strategy.technique for strategy in self._team.strategies],
                     )
                 )
                 async with task_group() as exploring:
@@ -90,10 +88,8 @@ class Coordinator:
                 making.start_soon(self._aggregate)
 
     async def _explore(self, agent: Agent, verifying: TaskGroup) -> None:
-        asked = self._team.instructed(render("mars/explore", strategies=self.shown, how=agent.approach.how))
-        draft = await self._team.attempt(
-            self._team.solve(agent, asked, "explore", solution_id=f"explore-{agent.number}")
-        )
+        asked, solution_id = self._team.to_solve(agent), f"explore-{agent.number}"
+        draft = await self._team.attempt(self._team.solve(agent, asked, "explore", solution_id=solution_id))
         if draft:
             self._judging.add(draft.id)
             verifying.start_soon(self._verify, draft)
@@ -117,7 +113,7 @@ class Coordinator:
 
     def rate_shown(self, success: bool) -> None:
         """Count the outcome for the strategies that the agents were shown."""
-        for strategy in self.shown:
+        for strategy in self._team.strategies:
             if self._network:
                 self._network.rate(strategy.id, success)
 

@@ -39,11 +39,11 @@ async def rewritten(draft: Draft, team: Team, agent: Agent, step: str, *, soluti
     """A better version by `agent`, from what the reviewers said.
 
     It goes on from the solution's own conversation, so its tokens are cached. A solution that is a rewriting
-    itself is put right behind the question first: conversations do not grow with the rounds.
+    itself is put behind what its author was asked at first: conversations do not grow with the rounds.
     """
     told = render("mars/improve", feedback=feedback_on(draft, team), how=agent.approach.how)
     if draft.solution.metadata.get("rewritten"):
-        draft = replace(draft, asked=team.question)
+        draft = replace(draft, asked=team.to_solve(team.everyone[draft.author]))
     asked = draft.then(told)
     return await team.solve(agent, asked, step, solution_id=solution_id, parents=[draft], rewritten=True)
 

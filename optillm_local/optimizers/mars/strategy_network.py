@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 from optillm_local.core.errors import StrategyExtractionError
@@ -13,7 +12,7 @@ from optillm_local.core.mars_events import StrategyExtracted, StrategyNetworkSta
 from optillm_local.core.span import current_span, emit, span
 from optillm_local.optimizers.mars.agents import Team
 from optillm_local.optimizers.mars.database import Database
-from optillm_local.optimizers.mars.workspace import Draft
+from optillm_local.optimizers.mars.workspace import Draft, Strategy
 from optillm_local.prompts import render
 
 KEPT = 0.8
@@ -24,27 +23,6 @@ EXTRACTION_TOKENS = 128
 _LINE = re.compile(
     r"^[\s*>\-\u2022]*(?:\d{1,2}[.)]\s*)?[*_`\"]*([^:\n]{3,80}?)[*_`\"]*\s*:[*_`\"]*\s*(\S.{3,300})$"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """A technique that helped once.
-
-    Attributes:
-        question: what it was found on.
-        discovered_by: the agent whose solution it was in.
-        success_rate: exponential average of the outcomes of the runs it was shown in, from 0.5; in [0, 1].
-        uses: how many runs these are.
-    """
-
-    id: int
-    technique: str
-    description: str
-    question: str
-    discovered_by: str
-    success_rate: float
-    uses: int
-    discovered_at: str
 
 
 class StrategyNetwork:
@@ -103,7 +81,7 @@ class StrategyNetwork:
         """
         with span("strategies"):
             emit(StrategyNetworkStarted(span_id=current_span().id, solution_id=draft.id))
-            author = next(agent for agent in team.everyone if agent.number == draft.author)
+            author = team.everyone[draft.author]
             asked = draft.then(render("mars/extract", most=MOST_TECHNIQUES))
             said = await team.write(author, asked, "extract", about=draft.id, max_tokens=EXTRACTION_TOKENS)
             named = parse_techniques(said.answer or said.text)

@@ -1,4 +1,4 @@
-"""What all agents of a run know: solutions, and the verdicts on them."""
+"""What the agents of a run know: solutions, the verdicts on them, and techniques of earlier runs."""
 
 from __future__ import annotations
 
@@ -74,6 +74,27 @@ class Draft:
     def then(self, text: str) -> Prompt:
         """The conversation, gone on with."""
         return self.asked.then(self.completion.message(), Message("user", text))
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A technique that helped once.
+
+    Attributes:
+        question: what it was found on.
+        discovered_by: the agent whose solution it was in.
+        success_rate: exponential average of the outcomes of the runs it was shown in, from 0.5; in [0, 1].
+        uses: how many runs these are.
+    """
+
+    id: int
+    technique: str
+    description: str
+    question: str
+    discovered_by: str
+    success_rate: float
+    uses: int
+    discovered_at: str
 
 
 class Workspace:

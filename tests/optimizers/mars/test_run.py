@@ -220,8 +220,8 @@ async def test_cheap_verdicts_tell_the_improver_what_they_mean() -> None:
     script = Script(explore=lambda agent: says(11), correct=only(13))
     client = script.client()
     await solved(script, client, verification="read")
-    told = next(p.messages[-1].content for p in client.prompts if (p.log_tag or "").startswith("improve"))
-    assert "it is correct with a probability of 0.10" in told
+    told = "".join(p.messages[-1].content for p in client.prompts if (p.log_tag or "").startswith("improve"))
+    assert "- whether it answers what is asked: P(correct) 0.10\n" in told
 
 
 async def test_conversations_do_not_grow_with_the_rounds() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from optillm_local.optimizers.mars.agents import Team
 from optillm_local.core.errors import AggregationError
+from optillm_local.optimizers.mars.agents import Team
 from optillm_local.optimizers.mars.aggregation.base import Aggregator, synthesized
 from optillm_local.optimizers.mars.workspace import Draft
 
