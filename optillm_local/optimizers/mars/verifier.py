@@ -1,4 +1,4 @@
-"""Phase 2: every solution is judged by other agents, all at once, the moment it is finished."""
+"""Phase 2: every solution is judged by other agents, the moment it is finished."""
 
 from __future__ import annotations
 
@@ -48,19 +48,33 @@ class Verifier:
             return draft
 
     async def _hear(self, draft: Draft, hearing: _Hearing) -> None:
+        """Collect the verdicts until they settle it.
+
+        Reviews are written side by side. Reads are asked one after the other: each takes a single step, and of
+        a solution that fails the rest need not be asked, which is most of what it would have cost.
+        """
+        judges = tuple(hearing.outstanding)
+        if self._team.config.verification == "read":
+            for agent in judges:
+                if not self._is_settled(hearing):
+                    await self._ask(agent, draft, hearing)
+            return
         async with task_group() as tasks:
 
             async def judge(agent: Agent) -> None:
-                verdict = await self._team.attempt(self._team.judge(agent, draft))
-                hearing.outstanding.remove(agent)
-                if verdict:
-                    hearing.verdicts.append(verdict)
-                    self._record(verdict)
+                await self._ask(agent, draft, hearing)
                 if self._is_settled(hearing):
                     tasks.cancel_scope.cancel()
 
-            for agent in tuple(hearing.outstanding):
+            for agent in judges:
                 tasks.start_soon(judge, agent)
+
+    async def _ask(self, agent: Agent, draft: Draft, hearing: _Hearing) -> None:
+        verdict = await self._team.attempt(self._team.judge(agent, draft))
+        hearing.outstanding.remove(agent)
+        if verdict:
+            hearing.verdicts.append(verdict)
+            self._record(verdict)
 
     def _is_settled(self, hearing: _Hearing) -> bool:
         probabilities = [one.probability for one in hearing.verdicts]

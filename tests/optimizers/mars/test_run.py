@@ -80,20 +80,24 @@ def about(result: Result) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("agents", [1, 2, 5, 40])
-async def test_n_agents_take_as_long_as_one_and_all_verdicts_one_step_more(agents: int) -> None:
-    result = await solved(Script(), agents=agents, verification="read")
-    assert result.duration_s == STEPS + 1
+async def test_n_agents_take_as_long_as_one_and_so_do_all_verdicts(agents: int) -> None:
+    result = await solved(Script(), agents=agents)
+    assert result.duration_s == STEPS + REVIEW + 1
     assert result.answer == "12"
+    read = await solved(Script(), agents=agents, verification="read")
+    assert read.duration_s == STEPS + 2  # two reads for each
+    fails = await solved(Script(correct=only(99)), agents=agents, verification="read", max_iterations=0)
+    assert len(about(fails)["verifications"]) == agents  # no second read where the first fails
 
 
 @pytest.mark.parametrize(
     ("options", "bound"),
     [
         ({}, STEPS + REVIEW + 1),
-        ({"verification": "read"}, STEPS + 1),
+        ({"verification": "read"}, STEPS + 2),
         ({"enable_aggregation": True, "aggregation_loops": 1}, STEPS + REVIEW + 1 + STEPS),
         ({"enable_aggregation": True}, STEPS + REVIEW + 1 + 3 * STEPS),
-        ({"enable_aggregation": True, "verification": "read"}, STEPS + 1 + 3 * STEPS),
+        ({"enable_aggregation": True, "verification": "read"}, STEPS + 2 + 3 * STEPS),
     ],
     ids=str,
 )
@@ -140,7 +144,7 @@ async def test_aggregation_and_improvement_run_side_by_side() -> None:
     script = Script(explore=lambda agent: says(agent), correct=only(13))
     options = {"enable_aggregation": True, "aggregation_loops": 1, "max_iterations": 1, "verification": "read"}
     result = await solved(script, **options)
-    assert result.duration_s <= STEPS + 1 + STEPS + 2
+    assert result.duration_s <= STEPS + 2 + STEPS + 2
     assert result.answer == "13"
 
 
