@@ -69,7 +69,7 @@ def test_options_given_as_text_are_read_as_their_type(given: dict[str, Any], set
     ("name", "options", "message"),
     [
         ("parot", {}, r"optimizer='parot': unknown\. Did you mean 'parrot'"),
-        ("zzz", {}, r"optimizer='zzz': unknown\. Known: best_of_n, parrot, "),
+        ("zzz", {}, r"optimizer='zzz': unknown\. Known: best_of_n, mars, parrot, "),
         ("parrot", {"tines": 3}, r"parrot option tines=3: unknown\. Did you mean 'times'"),
         ("parrot", {"times": "many"}, "parrot option times='many': .*valid integer"),
         ("parrot", {"times": 0}, "parrot option times=0: .*greater than or equal to 1"),

@@ -27,7 +27,7 @@ from optillm_local.optimizers.best_of_n import BestOfN
 
 QUESTION = "What is 3 * 4?"
 KEYS = {
-    *("answer", "reasoning", "selection", "optimizer", "options", "usage", "engine", "solutions"),
+    *("answer", "reasoning", "selection", "metadata", "optimizer", "options", "usage", "engine", "solutions"),
     *("budget_exhausted", "seed", "duration_s", "model", "versions"),
 }
 

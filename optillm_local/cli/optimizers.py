@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 from pydantic_core import to_jsonable_python
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -24,7 +25,7 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON l
     if as_json:
         typer.echo(json.dumps(known, allow_nan=False))
     else:
-        Console().print(_table(known))
+        Console().print(*_tables(known), sep="\n")
     return 0
 
 
@@ -48,23 +49,22 @@ def describe(name: str) -> dict[str, Any]:
     return plain
 
 
-def _table(known: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    for heading in ("optimizer / option", "type", "default", "description"):
-        table.add_column(heading, header_style="dim", overflow="fold")
+def _tables(known: list[dict[str, Any]]) -> Iterator[RenderableType]:
+    """For each optimizer what it does, over the whole width, and its options below."""
     for index, optimizer in enumerate(known):
-        if index:
-            table.add_row()
-        table.add_row(Text(optimizer["name"], "bold cyan"), "", "", Text(optimizer["description"], "bold"))
+        yield Text.assemble(
+            "\n" if index else "", (optimizer["name"], "bold cyan"), "  ", (optimizer["description"], "bold")
+        )
+        if not optimizer["options"]:
+            continue
+        table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+        table.add_column("  option", header_style="dim", no_wrap=True)
+        table.add_column("default", header_style="dim", overflow="fold")
+        table.add_column("type and meaning", header_style="dim", overflow="fold")
         for option in optimizer["options"]:
-            cells = (
-                f"  {option['name']}",
-                _readable(option["type"]),
-                str(option["default"]),
-                option["description"],
-            )
-            table.add_row(*(Text(cell) for cell in cells))
-    return table
+            meaning = Text.assemble((f"{_readable(option['type'])}: ", "dim"), option["description"])
+            table.add_row(Text(f"  {option['name']}"), Text(str(option["default"])), meaning)
+        yield table
 
 
 def _readable(annotation: str) -> str:

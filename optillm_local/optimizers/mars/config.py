@@ -32,7 +32,7 @@ class MarsConfig(BaseModel):
         ANCHORS, description="one for each agent; left out, they are spread from 0.3 to 1"
     )
     consensus_threshold: int = Field(2, ge=1, description="passes in a row that mark a solution verified")
-    enable_aggregation: bool = Field(False, description="make more of the solutions while they are verified")
+    enable_aggregation: bool = Field(False, description="make more of the solutions, by the method `aggregation`")
     enable_strategy_network: bool = Field(False, description="learn techniques, and share them with later runs")
     max_iterations: int = Field(5, ge=0, le=100, description="most rounds of improvement")
     use_thinking_tags: bool = Field(True, description="put the reasoning of the output's text in <think> tags")
@@ -43,11 +43,17 @@ class MarsConfig(BaseModel):
     )
     aggregation_population_size: int = Field(6, ge=1, le=256, description="rsa: members of each generation")
     aggregation_selection_size: int = Field(3, ge=1, le=64, description="solutions one member is made from")
-    aggregation_loops: int = Field(3, ge=1, le=100, description="rsa: generations; moa: layers; mcts: turns")
+    aggregation_loops: int = Field(
+        3, ge=1, le=100, description="generations of rsa, layers of mixture_of_agents, turns of mcts"
+    )
     timeout_seconds: float = Field(300.0, gt=0, allow_inf_nan=False, description="then: the best answer so far")
     debug: bool = Field(False, description="log every event of the run")
 
-    aggregation: str = Field("rsa", description="the method, if enabled: see `MarsConfig.aggregation_methods`")
+    aggregation: str = Field(
+        "rsa",
+        description="rsa, majority, weighted_majority, best_of_n, mixture_of_experts, mixture_of_agents or mcts; "
+        "or a method that the program registered",
+    )
     verification: Literal["review", "read"] = Field(
         "review", description="verdicts after a short written review, or read at once (cheap)"
     )
