@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from optillm_local.clients import ScriptedClient
@@ -17,6 +18,7 @@ from optillm_local.run import Result, asolve, solve
 
 if TYPE_CHECKING:
     from optillm_local.engine import EngineSettings, VLLMClient
+    from optillm_local.optimizers.mars import Mars, MarsConfig, MarsOutput
 
 __version__ = "0.1.0"
 
@@ -26,6 +28,9 @@ __all__ = [
     "Completion",
     "EngineSettings",
     "EngineStats",
+    "Mars",
+    "MarsConfig",
+    "MarsOutput",
     "Message",
     "ModelClient",
     "Optimizer",
@@ -45,10 +50,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """The engine is imported when it is asked for: without it the package needs neither torch nor vllm."""
-    if name in ("EngineSettings", "VLLMClient"):
-        from optillm_local import engine
+_LAZY = {
+    "EngineSettings": "optillm_local.engine",
+    "VLLMClient": "optillm_local.engine",
+    "Mars": "optillm_local.optimizers.mars",
+    "MarsConfig": "optillm_local.optimizers.mars",
+    "MarsOutput": "optillm_local.optimizers.mars",
+}
 
-        return getattr(engine, name)
+
+def __getattr__(name: str) -> Any:
+    """Imported when it is asked for: without the engine the package needs neither torch nor vllm."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

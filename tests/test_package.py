@@ -27,10 +27,10 @@ def test_every_public_name_exists_and_they_are_sorted() -> None:
     assert sorted(optillm_local.__all__) == optillm_local.__all__
 
 
-def test_the_engines_public_names_are_imported_on_request_only() -> None:
+def test_the_engine_and_mars_are_imported_on_request_only() -> None:
     tree = ast.parse(Path(optillm_local.__file__).read_text())
     imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert set(optillm_local.__all__) - imported == {"EngineSettings", "VLLMClient"}
+    assert set(optillm_local.__all__) - imported == set(optillm_local._LAZY)
     with pytest.raises(AttributeError, match="has no attribute 'VLMClient'"):
         _ = optillm_local.VLMClient
 
