@@ -20,6 +20,10 @@ KEPT = 0.8
 
 MOST_TECHNIQUES = 2
 EXTRACTION_TOKENS = 128
+_SAY_NOTHING = re.compile(
+    r"all|and|any|are|but|can|does|each|find|for|from|has|have|how|into|its|many|much|not|one|that|the|then|there"
+    r"|they|this|use|was|what|when|where|which|who|why|will|with|would|you|your"
+)
 _LINE = re.compile(
     r"^[\s*>\-\u2022]*(?:\d{1,2}[.)]\s*)?[*_`\"]*([^:\n]{3,80}?)[*_`\"]*\s*:[*_`\"]*\s*(\S.{3,300})$"
 )
@@ -108,7 +112,9 @@ def parse_techniques(text: str) -> list[tuple[str, str]]:
 
 
 def _words(text: str) -> Counter[str]:
-    return Counter(word for word in re.findall(r"\w+", text.casefold()) if len(word) > 2)
+    """Words of three letters or more that say what a text is about, and the operators of formulas."""
+    found = re.findall(r"[^\W\d_]{3,}|[*+/=^%\u221a\u222b\u2211]", text.casefold())
+    return Counter(word for word in found if not _SAY_NOTHING.fullmatch(word))
 
 
 def _cosine(one: Counter[str], other: Counter[str], rarity: dict[str, float]) -> float:
