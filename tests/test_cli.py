@@ -106,6 +106,17 @@ def test_a_terminal_gets_a_spinner_and_a_live_view(
     assert "self_consistency on scripted, seed 1" in plain and "votes: 12 (5)" in plain
 
 
+def test_mars_shows_its_solutions(capsys: pytest.CaptureFixture[str]) -> None:
+    def sure(settings: Any, progress: Any) -> ModelClient:
+        return ScriptedClient(lambda prompt: "Final answer: 12", choices={"Yes": 0.9, "No": 0.1})
+
+    assert main(["solve", "What is 3 * 4?", "-O", "mars", "--seed", "0"], client_factory=sure) == 0
+    out, err = capsys.readouterr()
+    assert out == "12\n"
+    assert re.search(r"\n\* explore-0 agent-0 initial 12 +0\.90 0\.90 yes +0\.\d\d +3\n", err)
+    assert "\nquality: confidence 0." in err and "\ntokens by phase: exploration " in err
+
+
 def test_options_reach_the_model() -> None:
     clients: list[ScriptedClient] = []
 

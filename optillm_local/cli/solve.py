@@ -83,6 +83,8 @@ def command(
 
     [cyan]optillm-local solve - -O best_of_n -o select=confidence --json < question.txt[/cyan]
 
+    [cyan]optillm-local solve "..." -O mars -o agents=5 -o enable_aggregation=true[/cyan]
+
     [cyan]optillm-local solve "..." --model Qwen/Qwen3-8B --budget-seconds 60 --events run.jsonl[/cyan]
 
     The answer goes to stdout; progress, how it was chosen and what it cost go to stderr.

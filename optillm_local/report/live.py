@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
@@ -14,6 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from optillm_local.core.errors import InvalidConfiguration
 from optillm_local.core.events import (
     AnswerSelected,
     Event,
@@ -21,9 +23,12 @@ from optillm_local.core.events import (
     SequenceCompleted,
     SequenceStarted,
     SpanBegin,
+    SpanEnd,
     VotesCounted,
 )
+from optillm_local.registry import find, options_of
 from optillm_local.report.board import STATES, Agent, Board, votes_in_words
+from optillm_local.report.mars import mars_line
 from optillm_local.report.text import shortened, tail
 
 REFRESHES_PER_SECOND = 8
@@ -80,6 +85,7 @@ class PlainView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._numbers: dict[str, int] = {}
+        self._open: Counter[str] = Counter()  # spans, by name
         self._votes = ""
 
     def __enter__(self) -> Self:
@@ -101,21 +107,34 @@ class PlainView:
     def _line(self, event: Event) -> str:
         match event:
             case RunStarted():
-                options = ", ".join(f"{name}={value}" for name, value in event.options.items())
-                return f"{event.optimizer}({options}) on {event.model}, seed {event.seed}"
+                self._open[event.optimizer] += 1  # the run itself is no phase of it
+                return f"{event.optimizer}({_told(event)}) on {event.model}, seed {event.seed}"
             case SpanBegin():
-                return f"phase {event.name}"
+                self._open[event.name] += 1
+                return f"phase {event.name}" if self._open[event.name] == 1 else ""
+            case SpanEnd():
+                self._open[event.name] -= 1
+                return ""
             case SequenceCompleted():
                 state = STATES.get(event.finish_reason, event.finish_reason)
-                tag = f" {event.log_tag}" if event.log_tag else ""
-                return f"agent {self._numbers[event.sequence_id]}{tag}: {event.usage.completion} tokens, {state}"
+                name = event.log_tag or f"agent {self._numbers[event.sequence_id]}"
+                return f"{name}: {event.usage.completion} tokens, {state}"
             case VotesCounted():
                 before, self._votes = self._votes, votes_in_words(event.votes, event.outstanding)
                 return f"votes: {self._votes}" if self._votes != before else ""
             case AnswerSelected():
                 return f"selected {shortened(event.answer, 60)}: {event.selection}"
             case _:
-                return ""
+                return mars_line(event)
+
+
+def _told(event: RunStarted) -> str:
+    """The options that are not at their defaults; all of an optimizer that nobody registered."""
+    defaults: dict[str, Any] = {}
+    with suppress(InvalidConfiguration):
+        defaults = {option.name: option.default for option in options_of(find(event.optimizer))}
+    told = {name: value for name, value in event.options.items() if defaults.get(name, ...) != value}
+    return ", ".join(f"{name}={value}" for name, value in told.items())
 
 
 class _Speed:
@@ -167,9 +186,9 @@ def _table(agents: Sequence[Agent]) -> Table:
     table.add_column("tokens", justify="right", no_wrap=True)
     table.add_column("text", no_wrap=True, ratio=1)
     for agent in agents:
-        name = f"{agent.tag} {agent.number}".strip()
+        name = Text(agent.name, justify="left" if agent.tag else "right")
         state = Text(agent.state, _STYLES[agent.state])
-        table.add_row(Text(name), state, str(agent.tokens), _Tail(agent.tail))
+        table.add_row(name, state, str(agent.tokens), _Tail(agent.tail))
     return table
 
 
@@ -183,15 +202,27 @@ def _rest(agents: Sequence[Agent], shown: Sequence[Agent]) -> list[Text]:
 
 
 def _footer(board: Board, agents: Sequence[Agent], speed: float) -> Text:
-    running = sum(agent.state == "running" for agent in agents)
-    parts = [f"{running} of {len(agents)} running", f"{sum(a.tokens for a in agents)} tokens"]
+    running = sum(agent.running for agent in agents)
+    parts = [f"{running} of {sum(a.sequences for a in agents)} running", f"{sum(a.tokens for a in agents)} tokens"]
     if running:
         parts.append(f"{speed:.0f} tokens/s")
     if board.verdicts:
         parts.append(f"{board.verdicts} verdicts read")
-    if board.candidates:
+    if board.candidates and not board.judged:
         parts.append(f"{board.candidates} candidates")
     footer = Text(", ".join(parts), no_wrap=True, overflow="ellipsis")
-    if board.votes:
-        footer.append(f"\nvotes: {votes_in_words(board.votes, board.outstanding)}", "bold")
+    if outcome := _outcome(board):
+        footer.append(f"\n{outcome}", "bold")
     return footer
+
+
+def _outcome(board: Board) -> str:
+    """How far the decision is, in one line."""
+    parts = []
+    if judged := list(board.judged.values()):  # one step for the interpreter
+        parts.append(f"{sum(judged)} of {board.candidates} solutions verified")
+    if board.improvement_round:
+        parts.append(f"improvement round {board.improvement_round}")
+    if board.votes:
+        parts.append(f"votes: {votes_in_words(board.votes, board.outstanding)}")
+    return ", ".join(parts)

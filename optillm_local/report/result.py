@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from optillm_local.report.solutions import solution_lines, solution_report
 from optillm_local.report.text import one_line, printable
 from optillm_local.run import Result
 
@@ -21,24 +22,26 @@ def to_json(result: Result) -> str:
 
 
 def result_panel(result: Result) -> RenderableType:
-    """The answer in a frame, how it was chosen, and what it cost."""
+    """The answer in a frame, how it was chosen and out of what, and what it cost."""
     answer = Text(printable(result.answer).strip() or "(empty)")
     title = "best answer before the budget was spent" if result.budget_exhausted else "answer"
     return Group(
         Panel(answer, title=title, title_align="left", border_style="bold"),
         Text(one_line(result.selection), "green"),
+        *solution_report(result),
         _costs(result),
         Text(f"seed {result.seed}, {_speed(result):.0f} tokens/s", "dim"),
     )
 
 
 def summary_lines(result: Result) -> list[str]:
-    """How the answer was chosen and what it cost, without the answer, in plain lines."""
+    """How the answer was chosen, out of what, and what it cost, without the answer, in plain lines."""
     chosen = one_line(result.selection) or "no reason given"
     spent = "; the budget is spent" if result.budget_exhausted else ""
     usage, engine = result.usage, result.engine
     return [
         f"chosen: {chosen}{spent}",
+        *solution_lines(result),
         f"tokens: prompt {usage.prompt} (cached {usage.cached}), completion {usage.completion} "
         f"(reasoning {usage.reasoning}, discarded {usage.discarded}), total {usage.total}",
         f"engine: {engine.steps} steps, mean batch {engine.mean_batch:.1f}, {result.duration_s:.1f} s, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from rich.cells import cell_len, set_cell_size
@@ -31,3 +32,13 @@ def tail(text: str, width: int) -> str:
     """The end of the text in one line of at most `width` columns."""
     line = one_line(text)
     return line if cell_len(line) <= width else "…" + set_cell_size(line[::-1], width - 1)[::-1].lstrip()
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`1 round`, `2 rounds`; `2 passes` with a plural of its own."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def decimal(number: float) -> str:
+    """The number with two decimals; a dash if nobody knows it."""
+    return "-" if math.isnan(number) else f"{number:.2f}"

@@ -11,14 +11,17 @@ from rich.console import Console
 from optillm_local import Prompt, ScriptedClient, asolve
 from optillm_local.core.events import (
     Event,
+    RunStarted,
     SequenceCompleted,
     SequenceStarted,
     Sink,
+    SolutionGenerated,
     SpanBegin,
     SpanEnd,
     TokensDecoded,
     VotesCounted,
 )
+from optillm_local.core.mars_events import ImprovementStarted, SolutionVerified
 from optillm_local.core.record import Usage
 from optillm_local.report import LiveView, PlainView
 from optillm_local.report.board import Agent, Board, votes_in_words
@@ -48,10 +51,16 @@ def decoded(number: int, text: str) -> Event:
     return TokensDecoded(sequence_id=f"s{number}", tokens=len(text.split()), text=text)
 
 
-def completed(number: int, reason: str = "stop", tokens: int = 5) -> Event:
+def completed(number: int, reason: str = "stop", tokens: int = 5, text: str = "the end") -> Event:
     usage = Usage(completion=tokens)
     return SequenceCompleted(
-        sequence_id=f"s{number}", log_tag="", finish_reason=reason, text="the end", mean_logprob=None, usage=usage
+        sequence_id=f"s{number}", log_tag="", finish_reason=reason, text=text, mean_logprob=None, usage=usage
+    )
+
+
+def verified(solution_id: str, is_correct: bool) -> Event:
+    return SolutionVerified(
+        solution_id=solution_id, is_correct=is_correct, score=0.5, passes=1, failures=1, parts={}
     )
 
 
@@ -81,7 +90,7 @@ def test_a_running_agent_shows_the_end_of_its_text() -> None:
     for event in (started(0, "probe"), decoded(0, "long " * 40), decoded(0, "and\nthen \x1b[31mthis")):
         view(event)
     [row] = [line for line in drawn(view, width=60).splitlines() if "running  " in line]
-    assert re.fullmatch(r" +probe 1  running +43  …[long ]+ and then this", row)
+    assert re.fullmatch(r" +probe  running +43  …[long ]+ and then this", row)
     assert len(row) <= 60
 
 
@@ -93,6 +102,44 @@ def test_the_finish_reason_is_the_state_and_the_engine_count_the_tokens() -> Non
     assert re.findall(r"(\w+) +9  the end", drawn(view)) == ["done", "cut", "aborted"]
 
 
+def test_sequences_of_one_tag_share_a_row() -> None:
+    board = Board()
+    for number, tag in enumerate(("review agent-1", "review agent-1", "explore agent-0", "")):
+        board(started(number, tag))
+    for event in (decoded(0, "one"), decoded(1, "two"), decoded(0, " more"), decoded(2, "other")):
+        board(event)
+    review, explore, untagged = board.agents.values()
+    assert [row.name for row in (review, explore, untagged)] == ["review agent-1 x2", "explore agent-0", "3"]
+    assert (review.state, review.tokens, review.tail) == ("running", 3, "one more")
+    board(completed(0, "stop", tokens=9))
+    assert (review.state, review.running, review.tokens, review.tail) == ("running", 1, 10, "the end")
+    board(completed(1, "abort", tokens=1, text=""))
+    assert (review.state, review.tokens, review.tail) == ("aborted", 10, "the end")
+    board(started(4, "review agent-1"))
+    assert (review.state, review.name) == ("running", "review agent-1 x3")
+
+
+def test_sequences_are_counted_not_rows() -> None:
+    view = LiveView(console())
+    for number in range(3):
+        view(started(number, "review agent-1"))
+    view(completed(0))
+    picture = drawn(view)
+    assert re.search(r"^ review agent-1 x3  running +5  the end$", picture, re.MULTILINE)
+    assert "\n2 of 3 running, 5 tokens" in picture
+
+
+def test_solutions_verified_and_the_round_of_improvement_are_shown() -> None:
+    view = LiveView(console())
+    for solution, is_correct in (("explore-0", True), ("explore-1", False), ("explore-2", True)):
+        view(SolutionGenerated(solution_id=solution, agent_id="agent-0", answer="12", score=None))
+        assert ("candidates" in drawn(view)) == (solution == "explore-0")
+        view(verified(solution, is_correct))
+    assert drawn(view).endswith("\n2 of 3 solutions verified\n")
+    view(ImprovementStarted(iteration=1, solution_ids=["explore-1"]))
+    assert drawn(view).endswith("\n2 of 3 solutions verified, improvement round 1\n")
+
+
 def test_open_phases_are_named_and_counted() -> None:
     board = Board()
     for span in ("a", "b", "c"):
@@ -101,6 +148,21 @@ def test_open_phases_are_named_and_counted() -> None:
     for span in ("b", "c"):
         board(SpanEnd(span_id=span, name="verify"))
     assert board.phase == "explore"
+
+
+def test_a_phase_is_announced_once_while_it_is_open_and_the_run_is_none() -> None:
+    paper = console(terminal=False)
+    view, board = PlainView(paper), Board()
+    for event in (
+        RunStarted(optimizer="mars", options={}, query="?", model="m", seed=1),
+        *(SpanBegin(span_id=name, name=name[:-1], parent_id="") for name in ("mars1", "verify1", "verify2")),
+        *(SpanEnd(span_id=name, name=name[:-1]) for name in ("verify1", "verify2")),
+        SpanBegin(span_id="verify3", name="verify", parent_id=""),
+    ):
+        view(event)
+        board(event)
+    assert written(paper).splitlines() == ["mars() on m, seed 1", "phase verify", "phase verify"]
+    assert board.phase == "verify"
 
 
 @pytest.mark.parametrize("height", [10, 24, 60])
@@ -180,7 +242,7 @@ async def test_plain_lines_tell_the_same_story() -> None:
     with PlainView(paper) as view:
         await watched(sinks=(view,))
     assert written(paper).splitlines() == [
-        "self_consistency(n=4, weights=uniform) on scripted, seed 1",
+        "self_consistency(n=4) on scripted, seed 1",
         "phase generate",
         "agent 1: 5 tokens, done",
         "votes: 12 (1), 3 outstanding",
@@ -191,6 +253,35 @@ async def test_plain_lines_tell_the_same_story() -> None:
         "agent 4: 7 tokens, aborted",
         "selected 12: 2 of 3 paths agree; 1 aborted once the vote was decided",
     ]
+
+
+async def test_the_lines_of_a_run_of_mars_name_who_does_what() -> None:
+    """Two agents: both solutions fail, and are rewritten by the other agent, which passes."""
+
+    def answer(prompt: Prompt) -> str:
+        return f"Final answer: {12 if str(prompt.log_tag).startswith('improve') else 7}"
+
+    def verdict(prompt: Prompt, options: object) -> dict[str, float]:
+        return {"Yes": 0.1} | {"No": 0.9} if "answer: 12" not in str(prompt.messages) else {"Yes": 1.0}
+
+    paper, view = console(terminal=False), LiveView(console())
+    client = ScriptedClient(answer, choices=verdict)
+    how = {"agents": 2, "verification": "read", "min_verified_solutions": 2}
+    await asolve("What?", "mars", client=client, seed=0, sinks=[PlainView(paper)], watchers=[view], **how)
+    start, *lines = written(paper).splitlines()
+    assert start.startswith("mars(agents=2, ")
+    assert lines[:2] == ["phase exploration", "2 agents at temperatures 0.3, 1"]
+    for beginning in (
+        "explore agent-1: 3 tokens, done",
+        "solution explore-0: not verified, confidence ",
+        "improvement round 1: explore-0, explore-1",
+        "improve agent-0: 3 tokens, done",
+        "solution explore-1+1: explore-1, rewritten by agent-0",
+        "solution explore-1+1: verified, confidence ",
+        "selected 12: 2 of 2 verified solutions agree",
+    ):
+        assert any(line.startswith(beginning) for line in lines), beginning
+    assert drawn(view).endswith("\n2 of 4 solutions verified, improvement round 1\n")
 
 
 async def test_views_take_markup_and_control_characters_as_text() -> None:

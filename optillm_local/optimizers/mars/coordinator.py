@@ -152,7 +152,7 @@ class Coordinator:
 
     async def _improve(self) -> None:
         while self.iterations < self._config.max_iterations and not self._is_enough() and not self._team.spent:
-            drafts, self._failed = self._failed, []
+            drafts, self._failed = sorted(self._failed, key=lambda draft: draft.author), []
             if drafts:
                 self.iterations += 1
                 await self._improve_all(drafts)

@@ -33,9 +33,10 @@ async def select(team: Team, aggregated: Sequence[Draft]) -> Selected:
 
     A majority is the answer of at least two verified solutions and of more than half of them. The synthesis is
     what aggregation made; without aggregation an agent writes one from the best solutions, if the budget allows.
-    It counts if it states an answer. Of equals the first one made is taken.
+    It counts if it states an answer. Of equals the first agent's is taken.
     """
-    drafts = [assessed(team, draft) for draft in team.workspace.drafts()]
+    by_agent = sorted(team.workspace.drafts(), key=lambda draft: draft.author)
+    drafts = [assessed(team, draft) for draft in by_agent]
     verified = [draft for draft in drafts if draft.solution.is_verified]
     if chosen := _verified_majority(verified):
         return chosen
