@@ -76,7 +76,7 @@ class MarsConfig(BaseModel):
                     f"mars option {name}", value, did_you_mean(name, type(self).model_fields)
                 )
         given = options.get("temperatures")
-        if isinstance(given, list | tuple):
+        if isinstance(given, list | tuple) and given:
             options.setdefault("agents", len(given))
         try:
             super().__init__(**options)
@@ -89,6 +89,14 @@ class MarsConfig(BaseModel):
         if not all(0 <= one <= 2 for one in temperatures):
             raise InvalidConfiguration("mars option temperatures", list(temperatures), "each must be from 0 to 2")
         return temperatures
+
+    @field_validator("path")
+    @classmethod
+    def _in_a_folder(cls, path: Path | None) -> Path | None:
+        if path and not path.parent.is_dir():
+            remedy = f"the directory {path.parent} does not exist; create it first"
+            raise InvalidConfiguration("mars option path", str(path), remedy)
+        return path
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -121,8 +129,7 @@ class MarsConfig(BaseModel):
 
     def with_agents(self, agents: int) -> Self:
         """Another number of agents, with temperatures spread anew."""
-        told = {name: getattr(self, name) for name in self.model_fields_set - {"temperatures"}}
-        return type(self)(**told | {"agents": agents})
+        return self._anew(agents=agents)
 
     def with_temperatures(self, *temperatures: float) -> Self:
         """As many agents as there are temperatures."""
@@ -151,7 +158,12 @@ class MarsConfig(BaseModel):
 
     def lightweight(self) -> Self:
         """Two agents, two rounds, no aggregation, no strategy network, the lightweight token budget."""
-        return self.but(**_LIGHTWEIGHT, token_budget_reasoning=self.token_budget_lightweight)
+        return self._anew(**_LIGHTWEIGHT, token_budget_reasoning=self.token_budget_lightweight)
+
+    def _anew(self, **changes: Any) -> Self:
+        """A copy with another number of agents, which the temperatures that were set would not fit."""
+        told = {name: getattr(self, name) for name in self.model_fields_set - {"temperatures"}}
+        return type(self)(**told | changes)
 
     # -- what depends on the question ---------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ class Coordinator:
             draft = await self._verifier.verify(draft)
         self._judging.discard(draft.id)
         if draft.solution.is_verified:
-            if self._network:
+            if self._network and draft.solution.phase != "aggregated":  # its techniques are its sources'
                 self._learning.start_soon(self._learn, draft, self._network)
         elif feedback_on(draft, self._team):
             self._failed.append(draft)
@@ -197,7 +197,9 @@ class Coordinator:
         return verified and len(explored) == len(self._team.agents) and len(answers) == 1 and None not in answers
 
     def _explored(self) -> list[Draft]:
-        return [draft for draft in self._workspace.drafts() if draft.solution.phase == "initial"]
+        """By agent: in which order they finished must not matter to what comes of them."""
+        explored = [draft for draft in self._workspace.drafts() if draft.solution.phase == "initial"]
+        return sorted(explored, key=lambda draft: draft.author)
 
     def _is_aggregating(self) -> bool:
         enabled = self._config.enable_aggregation and not self._aggregating.cancel_called

@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ _WAIT_S = 30.0
 _SCHEMA = """
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, question TEXT NOT NULL, config TEXT NOT NULL,
-    started_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')), completed_at TEXT, output TEXT
+    started_at TEXT NOT NULL, completed_at TEXT, output TEXT
 );
 CREATE TABLE solutions (
     run_id INTEGER NOT NULL REFERENCES runs, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (run_id, id)
@@ -58,7 +59,7 @@ class Database:
                 self._path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
             )
             self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._log_ahead()
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._migrate()
         except sqlite3.Error as error:
@@ -89,6 +90,18 @@ class Database:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _log_ahead(self) -> None:
+        """Switch to the write-ahead log. Only this does not wait for others that open the same new file."""
+        give_up = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
 
     def _migrate(self) -> None:
         with self._connection:

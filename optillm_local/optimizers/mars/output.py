@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from optillm_local.answers import equivalence_classes
-from optillm_local.core.solution import Solution
+from optillm_local.core.solution import Solution, plain
 from optillm_local.core.usage import TokenUsage
 from optillm_local.optimizers.mars.workspace import Verification
 
@@ -45,11 +45,6 @@ class Calibration:
         right = sum((probability > 0.5) == truth for probability, truth in pairs)
         errors = math.fsum((probability - truth) ** 2 for probability, truth in pairs)
         return cls(len(pairs), right, errors / len(pairs) if pairs else math.nan)
-
-    def as_dict(self) -> dict[str, float | None]:
-        """For JSON."""
-        brier = None if math.isnan(self.brier) else self.brier
-        return {"verdicts": self.verdicts, "right": self.right, "brier": brier}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +131,21 @@ class MarsOutput:
     def as_dict(self) -> dict[str, Any]:
         """For JSON; without the solutions, which the run's result has."""
         usage = {"phase": self.usage_by_phase, "agent": self.usage_by_agent, "purpose": self.usage_by_purpose}
-        return {
-            "final_solution_id": self.final_solution_id,
-            "selection_method": self.selection_method,
-            "iterations": self.iterations,
-            "quality": {**asdict(self.quality), "assessment": self.quality.assessment},
-            "verifications": [asdict(one) for one in self.verifications],
-            "usage": {by: {name: one.as_dict() for name, one in part.items()} for by, part in usage.items()},
-            "failures": list(self.failures),
-            "strategies": {kind: list(names) for kind, names in self.strategies.items()},
-            "calibration": self.calibration.as_dict() if self.calibration else None,
-            "lightweight": self.is_lightweight,
-            "budget_exhausted": self.budget_exhausted,
-            "timed_out": self.timed_out,
-            "completed_at": self.completed_at,
-        }
+        found: dict[str, Any] = plain(
+            {
+                "final_solution_id": self.final_solution_id,
+                "selection_method": self.selection_method,
+                "iterations": self.iterations,
+                "quality": {**asdict(self.quality), "assessment": self.quality.assessment},
+                "verifications": [asdict(one) for one in self.verifications],
+                "usage": {by: {name: one.as_dict() for name, one in part.items()} for by, part in usage.items()},
+                "failures": self.failures,
+                "strategies": self.strategies,
+                "calibration": self.calibration and asdict(self.calibration),
+                "lightweight": self.is_lightweight,
+                "budget_exhausted": self.budget_exhausted,
+                "timed_out": self.timed_out,
+                "completed_at": self.completed_at,
+            }
+        )
+        return found

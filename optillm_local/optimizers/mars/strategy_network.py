@@ -24,9 +24,8 @@ _SAY_NOTHING = re.compile(
     r"all|and|any|are|but|can|does|each|find|for|from|has|have|how|into|its|many|much|not|one|that|the|then|there"
     r"|they|this|use|was|what|when|where|which|who|why|will|with|would|you|your"
 )
-_LINE = re.compile(
-    r"^[\s*>\-\u2022]*(?:\d{1,2}[.)]\s*)?[*_`\"]*([^:\n]{3,80}?)[*_`\"]*\s*:[*_`\"]*\s*(\S.{3,300})$"
-)
+# Possessive, so that a model that repeats itself cannot keep the match busy.
+_LINE = re.compile(r"[\s*>\-\u2022]*+(?:\d{1,2}[.)])?+[\s*_`\"]*+([^:\n]{3,90}+):[*_`\"\s]*+(\S.{3,300})$")
 
 
 class StrategyNetwork:
@@ -108,7 +107,7 @@ class StrategyNetwork:
 def parse_techniques(text: str) -> list[tuple[str, str]]:
     """The lines of the form "technique: what it does", up to `MOST_TECHNIQUES`."""
     lines = (_LINE.match(line) for line in text.splitlines())
-    return [(line[1].strip(), line[2].strip()) for line in lines if line][:MOST_TECHNIQUES]
+    return [(line[1].strip(' \t*_`"'), line[2].strip()) for line in lines if line][:MOST_TECHNIQUES]
 
 
 def _words(text: str) -> Counter[str]:

@@ -112,8 +112,10 @@ class Workspace:
         self._database = database
         self.run_id = 0
         if database:
-            row = {"question": question, "config": as_json(config)}
-            self.run_id = database.write("INSERT INTO runs (question, config) VALUES (:question, :config)", row)
+            row = {"question": question, "config": as_json(config), "now": _now()}
+            self.run_id = database.write(
+                "INSERT INTO runs (question, config, started_at) VALUES (:question, :config, :now)", row
+            )
 
     def add(self, draft: Draft) -> Draft:
         """A new solution.
@@ -125,7 +127,7 @@ class Workspace:
             if draft.id in self._drafts:
                 raise MarsError("there is a solution of that id already", solution_id=draft.id)
             self._drafts[draft.id] = draft
-        self._store(draft.solution)
+            self._store(draft.solution)
         return draft
 
     def revise(self, solution: Solution) -> Draft:
@@ -136,7 +138,7 @@ class Workspace:
         """
         with self._lock:
             self._drafts[solution.id] = draft = replace(self.get(solution.id), solution=solution)
-        self._store(solution)
+            self._store(solution)
         return draft
 
     def record(self, verification: Verification) -> None:

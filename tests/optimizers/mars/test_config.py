@@ -52,12 +52,16 @@ def test_temperatures_that_are_given_set_the_number_of_agents() -> None:
         ({"agents": "many"}, "mars option agents='many': .*valid integer"),
         ({"agents": 2, "temperatures": [0.1]}, r"temperatures=\[0\.1\]: must be one for each of the 2 agents"),
         ({"temperatures": [3.0]}, r"temperatures=\[3\.0\]: each must be from 0 to 2"),
-        ({"temperatures": []}, "mars option agents=0"),
+        ({"temperatures": []}, r"temperatures=\[\]: must be one for each of the 3 agents"),
         ({"verifiers": 1}, "verifiers=1: must be at least consensus_threshold=2"),
         ({"aggregation": "rsaa"}, "mars option aggregation='rsaa': unknown. Did you mean 'rsa'"),
         ({"verification": "guess"}, "mars option verification='guess': .*'review' or 'read'"),
         ({"timeout_seconds": float("nan")}, "mars option timeout_seconds=nan"),
         ({"timeout_seconds": 0}, "mars option timeout_seconds=0"),
+        (
+            {"path": "/no/where.db"},
+            "mars option path='/no/where.db': the directory /no does not exist; create it first",
+        ),
         ({"confident_failure": 0.5}, "mars option confident_failure=0.5"),
     ],
 )
@@ -92,6 +96,7 @@ def test_lightweight_is_two_agents_two_rounds_and_nothing_else() -> None:
     assert (light.agents, light.max_iterations, light.temperatures) == (2, 2, (0.3, 1.0))
     assert not light.enable_aggregation and not light.enable_strategy_network
     assert light.token_budget(64000) == 4000
+    assert MarsConfig(temperatures=(0.1, 0.2, 0.3)).lightweight().temperatures == (0.3, 1.0)
 
 
 def test_with_few_tokens_a_run_is_lightweight_in_what_was_not_set() -> None:

@@ -1,8 +1,11 @@
 """Whole runs of MARS on virtual time: what is concurrent, who judges whom, what wins, what is accounted for."""
 
+import json
 import logging
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -613,3 +616,13 @@ async def test_a_budget_without_any_text_is_exceeded() -> None:
     client = Script(explore=lambda agent: "").client()
     with pytest.raises((BudgetExceeded, NoSolutions)):
         await asolve(QUESTION, Mars(), client=client, budget=Budget(tokens=1))
+
+
+async def test_a_run_without_any_verdict_is_kept_and_is_json(tmp_path: Path) -> None:
+    cut = Script(lambda agent: "so it goes " * 10, improve=lambda p: "on " * 30, synthesize=lambda p: "on " * 30)
+    output = await Mars(path=tmp_path / "mars.db").run(QUESTION.but(max_tokens=20), cut.client())
+    assert output.as_dict()["quality"]["mean_probability"] is None
+    with sqlite3.connect(tmp_path / "mars.db") as connection:
+        [(stored,)] = connection.execute("SELECT output FROM runs WHERE completed_at IS NOT NULL")
+    connection.close()
+    assert json.loads(stored)["answer"].startswith(("so it goes", "on on"))

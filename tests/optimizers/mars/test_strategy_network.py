@@ -76,3 +76,9 @@ def test_prose_names_no_technique() -> None:
 @given(st.text())
 def test_no_text_is_too_odd_to_be_read(text: str) -> None:
     assert len(parse_techniques(text)) <= 2
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("stuck", ["*" * 5000, "* " * 5000, "1. " * 5000, "a" * 5000, "a: " * 5000])
+def test_a_model_that_repeats_itself_is_read_at_once(stuck: str) -> None:
+    assert len(parse_techniques(stuck)) <= 1

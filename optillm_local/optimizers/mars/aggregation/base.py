@@ -43,13 +43,12 @@ async def synthesized(
 ) -> list[Draft]:
     """One new solution for each (agent, id, sources), all written at once; those that fail are left out.
 
-    Sources stand in the order they were made in: members with the same first sources share their prefix.
+    Sources stand in the order of their agents: members with the same first sources share their prefix.
     """
-    order = {draft.id: place for place, draft in enumerate(team.workspace.drafts())}
 
     async def write(job: tuple[Agent, str, Sequence[Draft]]) -> Draft | None:
         agent, solution_id, sources = job
-        sources = sorted(sources, key=lambda draft: order[draft.id])
+        sources = sorted(sources, key=lambda draft: (draft.author, draft.id))
         candidates = [{"text": _text(one), "note": (notes or {}).get(one.id, "")} for one in sources]
         asked = team.instructed(render("mars/aggregate", candidates=candidates))
         return await team.attempt(team.solve(agent, asked, step, solution_id=solution_id, parents=sources))
