@@ -115,3 +115,9 @@ async def test_a_run_of_mars_has_them_and_other_runs_do_not() -> None:
     assert sum(shares) == mars.usage.total
     other = await asolve("What?", "single", client=client, seed=0)
     assert solution_report(other) == solution_lines(other) == []
+
+
+async def test_with_a_known_answer_the_right_verdicts_are_counted() -> None:
+    client = ScriptedClient(lambda prompt: "Final answer: 12", choices={"Yes": 0.8, "No": 0.2})
+    result = await asolve("What?", "mars", client=client, seed=0, reference_answer="12")
+    assert any("4 of 4 verdicts right" in line for line in solution_lines(result))
