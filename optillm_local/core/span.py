@@ -5,9 +5,9 @@ Concurrent runs never share a span: each task inherits the span it was started i
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -48,11 +48,12 @@ class Run:
     watchers: list[Sink] = field(default_factory=list)
     usage: TokenUsage = field(default_factory=TokenUsage)
     solutions: list[Solution] = field(default_factory=list)
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _counts: Counter[str] = field(default_factory=Counter)
 
     def new_id(self, kind: str) -> str:
-        """An id that is unique in this run, and the same when the run is repeated."""
-        return f"{kind}-{next(self._numbers)}"
+        """`kind-0`, `kind-1` and so on: unique in this run, and the same when the run is repeated."""
+        self._counts[kind] += 1
+        return f"{kind}-{self._counts[kind] - 1}"
 
     def emit(self, event: Event) -> None:
         """Hand an event to every listener; one that raises is dropped, the run goes on."""

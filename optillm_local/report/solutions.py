@@ -86,7 +86,8 @@ def _quality(about: Mapping[str, Any]) -> str:
         counted(quality["distinct_answers"], "distinct answer"),
         f"{counted(about['iterations'], 'round')} of improvement",
     ]
-    if known := about.get("calibration"):  # the answer was known
+    known = about.get("calibration")  # the answer was known
+    if known and known["verdicts"]:
         parts.append(f"{known['right']} of {known['verdicts']} verdicts right")
     if quality["failures"]:
         parts.append(counted(quality["failures"], "failed step"))

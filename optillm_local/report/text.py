@@ -39,6 +39,6 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def decimal(number: float) -> str:
-    """The number with two decimals; a dash if nobody knows it."""
-    return "-" if math.isnan(number) else f"{number:.2f}"
+def decimal(number: float | None) -> str:
+    """The number with two decimals; a dash if nobody knows it: NaN, or None where it went through JSON."""
+    return "-" if number is None or math.isnan(number) else f"{number:.2f}"

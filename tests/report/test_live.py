@@ -274,7 +274,7 @@ async def test_the_lines_of_a_run_of_mars_name_who_does_what() -> None:
     for beginning in (
         "explore agent-1: 3 tokens, done",
         "solution explore-0: not verified, confidence ",
-        "improvement round 1: explore-0, explore-1",
+        "improvement round 1: explore-",
         "improve agent-0: 3 tokens, done",
         "solution explore-1+1: explore-1, rewritten by agent-0",
         "solution explore-1+1: verified, confidence ",

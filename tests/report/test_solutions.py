@@ -5,19 +5,21 @@ import math
 
 from rich.console import Console
 
-from optillm_local import EngineStats, Result, ScriptedClient, Solution, TokenUsage, asolve
+from optillm_local import EngineStats, Prompt, Result, ScriptedClient, Solution, TokenUsage, asolve
+from optillm_local.clients import Reply
+from optillm_local.core.errors import ClientError
 from optillm_local.report import result_panel, summary_lines
 from optillm_local.report.solutions import MOST_ROWS, solution_lines, solution_report
 
-VERDICTS = [("explore-0", 0.91), ("explore-1", 0.34), ("explore-0", 0.845), ("explore-1", math.nan)]
+VERDICTS = [("explore-0", 0.91), ("explore-1", 0.34), ("explore-0", 0.845), ("explore-1", None)]
 BAD = Solution("a\x1b[2J [b]\nc" + " long" * 20, id="explore-1", agent_id="agent-1", phase="initial")
 GOOD = Solution("12", id="explore-0", phase="initial", token_count=17, verification_score=0.866, is_verified=True)
 
 
-def result(*solutions: Solution, confidence: float = 0.866, failures: int = 0) -> Result:
+def result(*solutions: Solution, confidence: float | None = 0.866, failures: int = 0) -> Result:
     quality = {
         "confidence": confidence,
-        "assessment": "low" if math.isnan(confidence) else "high",
+        "assessment": "high" if confidence else "low",
         "solutions": len(solutions),
         "verified": 1,
         "distinct_answers": 2,
@@ -74,13 +76,12 @@ def test_the_panel_has_them_between_answer_and_costs() -> None:
         "  solution  agent   phase   answer          verdicts  verified confidence tokens",
         "  explore-1 agent-1 initial a [b] c long l… 0.34 -    no                -      0",
     ]
-    assert lines[8].startswith("tokens by phase") or lines[9].startswith("tokens by phase")
-    assert lines[-3].startswith("prompt ")
+    assert lines[-4].startswith("tokens by phase: ") and lines[-3].startswith("prompt ")
 
 
 def test_unknown_confidence_failed_steps_and_empty_answers_are_said() -> None:
     empty = Solution("", id="explore-2", phase="improved")
-    _, row, quality, _ = solution_lines(result(empty, confidence=math.nan, failures=1))
+    _, row, quality, _ = solution_lines(result(empty, confidence=None, failures=1))
     assert row.split() == ["explore-2", "agent-0", "improved", "(empty)", "-", "no", "-", "0"]
     assert quality.startswith("quality: confidence - (low), ")
     assert quality.endswith(", 1 round of improvement, 1 failed step")
@@ -115,6 +116,18 @@ async def test_a_run_of_mars_has_them_and_other_runs_do_not() -> None:
     assert sum(shares) == mars.usage.total
     other = await asolve("What?", "single", client=client, seed=0)
     assert solution_report(other) == solution_lines(other) == []
+
+
+async def test_a_run_that_nobody_could_judge_is_reported() -> None:
+    def cannot(prompt: Prompt, options: object) -> dict[str, float]:
+        raise ClientError("no probabilities here")
+
+    client = ScriptedClient(lambda prompt: Reply("Final answer: 5", math.nan), choices=cannot)
+    found = await asolve("What?", "mars", client=client, seed=0, agents=1, max_iterations=0)
+    _, row, quality, _ = solution_lines(found)
+    assert row.split() == ["*", "explore-0", "agent-0", "initial", "5", "-", "no", "-", "3"]
+    assert quality.startswith("quality: confidence - (low), 0 of 1 verified, 1 distinct answer, ")
+    assert quality.endswith(", 2 failed steps")
 
 
 async def test_with_a_known_answer_the_right_verdicts_are_counted() -> None:

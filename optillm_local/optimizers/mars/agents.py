@@ -92,6 +92,8 @@ class Team:
     """
 
     def __init__(self, config: MarsConfig, question: Prompt, client: ModelClient, workspace: Workspace) -> None:
+        first, me = "mars-0", current_span().run.new_id("mars")
+        self._prefix = "" if me == first else f"{me}/"  # of solution ids: several teams may work in one run
         self.config, self.question, self.client, self.workspace = config, question, client, workspace
         self.classes = AnswerClasses()
         self.strategies: list[Strategy] = []
@@ -168,6 +170,8 @@ class Team:
         Raises:
             MarsError: of the step's kind; also if the agent says nothing.
         """
+        if not solution_id.startswith(self._prefix):
+            solution_id = f"{self._prefix}{solution_id}"
         completion = await self.write(agent, asked, step, about=solution_id)
         if not completion.text.strip():
             raise STEPS[step]("it said nothing", agent_id=agent.id, solution_id=solution_id)
@@ -198,22 +202,19 @@ class Team:
         Raises:
             VerificationError: the client fails, or cannot read probabilities.
         """
-        lens, feedback = agent.approach.lens, ""
-        if self.config.verification == "review":
-            asked = draft.then(render("mars/review", lens=lens))
-            review = await self.write(
-                agent,
-                asked,
-                "review",
-                about=draft.id,
-                temperature=REVIEW_TEMPERATURE,
-                max_tokens=self.config.review_tokens,
-            )
-            feedback = review.answer or review.text.strip()
-            asked = asked.then(review.message(), Message("user", render("mars/verdict")))
-        else:
-            asked = draft.then(render("mars/judge", lens=lens))
-        return await self.read(agent, draft, asked, feedback)
+        if self.config.verification == "read":
+            return await self.read(agent, draft)
+        asked = draft.then(render("mars/review", lens=agent.approach.lens))
+        review = await self.write(
+            agent,
+            asked,
+            "review",
+            about=draft.id,
+            temperature=REVIEW_TEMPERATURE,
+            max_tokens=self.config.review_tokens,
+        )
+        asked = asked.then(review.message(), Message("user", render("mars/verdict")))
+        return await self.read(agent, draft, asked, review.answer or review.text.strip())
 
     async def read(
         self, agent: Agent, draft: Draft, asked: Prompt | None = None, feedback: str = ""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from optillm_local.core.events import Event, OptionsRead, SequenceCompleted, SpanBegin, TextScored
 from optillm_local.core.span import current_span
 from optillm_local.core.usage import TokenUsage
-from optillm_local.optimizers.mars.agents import STEPS
 
 
 @dataclass
@@ -17,25 +16,22 @@ class Ledger:
     """An event sink that sums up the usage of one span and all spans inside it.
 
     Attributes:
-        entries: tokens by (phase, agent, purpose), from the `log_tag` that every call of the team carries.
+        spans: their names by id.
+        entries: tokens by (phase, agent, purpose): the span of a call, and the `log_tag` the team gives it.
     """
 
-    span_id: str
+    spans: dict[str, str]
     entries: dict[tuple[str, str, str], TokenUsage] = field(default_factory=dict)
-    _inside: set[str] = field(default_factory=set)
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""
         if isinstance(event, SpanBegin):
-            if event.parent_id == self.span_id or event.parent_id in self._inside:
-                self._inside.add(event.span_id)
-        elif isinstance(event, SequenceCompleted | OptionsRead | TextScored) and self._is_ours(event.span_id):
+            if event.parent_id in self.spans:
+                self.spans[event.span_id] = event.name
+        elif isinstance(event, SequenceCompleted | OptionsRead | TextScored) and event.span_id in self.spans:
             purpose, _, agent = event.log_tag.partition(" ")
-            key = (STEPS[purpose].phase, agent, purpose)
+            key = (self.spans[event.span_id], agent, purpose)
             self.entries[key] = self.entries.get(key, TokenUsage()) + TokenUsage(**event.usage.model_dump())
-
-    def _is_ours(self, span_id: str) -> bool:
-        return span_id == self.span_id or span_id in self._inside
 
     def by(self, part: str) -> dict[str, TokenUsage]:
         """Totals by `phase`, `agent` or `purpose`, in the order they first came up."""
@@ -55,7 +51,7 @@ class Ledger:
 def kept_ledger() -> Iterator[Ledger]:
     """Keep account of the span we are in."""
     here = current_span()
-    ledger = Ledger(here.id)
+    ledger = Ledger({here.id: here.name})
     here.run.sinks.append(ledger)
     try:
         yield ledger

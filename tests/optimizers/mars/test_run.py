@@ -13,6 +13,7 @@ import pytest
 
 from optillm_local import Budget, Prompt, Result, ScriptedClient, TokenUsage, asolve, create
 from optillm_local.clients import Reply
+from optillm_local.core.concurrency import each
 from optillm_local.core.errors import (
     BudgetExceeded,
     ClientError,
@@ -22,6 +23,7 @@ from optillm_local.core.errors import (
     RequestRejected,
 )
 from optillm_local.core.events import Event
+from optillm_local.core.span import open_run
 from optillm_local.optimizers.mars import Mars, MarsOutput, StrategyNetwork
 
 QUESTION = Prompt.of("What is 3 * 4?", system="Be brief.", seed=0, max_tokens=5000)
@@ -630,3 +632,18 @@ async def test_a_run_without_any_verdict_is_kept_and_is_json(tmp_path: Path) -> 
         [(stored,)] = connection.execute("SELECT output FROM runs WHERE completed_at IS NOT NULL")
     connection.close()
     assert json.loads(stored)["answer"].startswith(("so it goes", "on and on"))
+
+
+async def test_two_of_them_in_one_run_keep_their_solutions_and_accounts_apart() -> None:
+    client = Script(correct=only(13)).client()
+    outputs: list[MarsOutput] = []
+
+    async def run(number: int) -> None:
+        outputs.append(await Mars(max_iterations=1).run(QUESTION.but(seed=number), client))
+
+    with open_run() as whole:
+        await each(run, range(2))
+    assert len({one.id for one in whole.solutions}) == len(whole.solutions) == 12
+    assert sum(one.is_verified for one in whole.solutions) == 6
+    assert sum((output.usage for output in outputs), start=TokenUsage()) == whole.usage
+    assert whole.usage.completion == client.stats().generated_tokens
