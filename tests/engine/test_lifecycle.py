@@ -127,7 +127,9 @@ def test_the_command_prints_one_object_on_stdout(tmp_path: Path) -> None:
 
 def test_control_c_keeps_the_events(tmp_path: Path) -> None:
     record = tmp_path / "events.jsonl"
-    asked = command("solve", "Count to a million.", "--max-tokens", "1500", "--events", str(record))
+    asked = command(
+        "solve", "Count to a million.", "--max-tokens=1500", "--temperature=2", f"--events={record}"
+    )  # babbles on
     running = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
     while "sequence_started" not in (record.read_text() if record.exists() else ""):
