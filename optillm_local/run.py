@@ -20,7 +20,7 @@ from optillm_local.core.errors import BudgetExceeded, InvalidConfiguration
 from optillm_local.core.events import RunCompleted, RunFailed, RunStarted, Sink
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.prompt import Prompt
-from optillm_local.core.solution import Solution
+from optillm_local.core.solution import Solution, plain
 from optillm_local.core.span import Run, current_span, emit, open_run, usage_record
 from optillm_local.core.usage import EngineStats, TokenUsage
 
@@ -77,7 +77,7 @@ class Result:
             "selection": self.selection,
             "metadata": self.solution.as_dict()["metadata"],
             "optimizer": self.optimizer,
-            "options": dict(self.options),
+            "options": plain(self.options),
             "usage": self.usage.as_dict(),
             "engine": self.engine.as_dict(),
             "solutions": [solution.as_dict() for solution in self.solutions],

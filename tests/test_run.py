@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any, ClassVar
 
 import anyio
@@ -66,6 +67,13 @@ async def test_a_result_is_strict_json_with_every_key(optimizer: str) -> None:
     assert "12" in read["answer"] and read["reasoning"] == "The answer is 12."
     assert len(read["solutions"]) == read["options"].get("n", 1)
     assert {"python", "optillm-local"} <= set(read["versions"])
+
+
+async def test_options_that_are_paths_are_text_in_json(tmp_path: Path) -> None:
+    result = await asolve(QUESTION, "mars", client=twelve(), path=tmp_path / "mars.db")
+    assert json.loads(json.dumps(result.as_dict(), allow_nan=False))["options"]["path"] == str(
+        tmp_path / "mars.db"
+    )
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])

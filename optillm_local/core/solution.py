@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -72,9 +73,11 @@ class Solution:
 
 
 def plain(value: Any) -> Any:
-    """For JSON: what is not a finite number becomes None, however deep it stands."""
+    """For JSON: what is not a finite number becomes None, and a path its text, however deep it stands."""
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -20,7 +20,7 @@ from optillm_local.optimizers.mars.selection import Selected, quality_of, select
 
 async def conclude(team: Team, coordinator: Coordinator, ledger: Ledger, deadline: Meter) -> MarsOutput:
     """Phase 5, and what remains of the run when it is over."""
-    chosen = await _selected(team, coordinator)
+    chosen = await _selected(team, coordinator, deadline)
     coordinator.rate_shown(chosen.draft.solution.is_verified)
     output = await _packed(team, coordinator, chosen, ledger, deadline)
     team.workspace.complete({"answer": output.answer, **output.as_dict()})
@@ -37,11 +37,16 @@ async def conclude(team: Team, coordinator: Coordinator, ledger: Ledger, deadlin
     return output
 
 
-async def _selected(team: Team, coordinator: Coordinator) -> Selected:
+async def _selected(team: Team, coordinator: Coordinator, deadline: Meter) -> Selected:
     with span("selection") as here:
         drafts, verified = team.workspace.drafts(), team.workspace.verified()
         emit(SelectionStarted(span_id=here.id, num_solutions=len(drafts), num_verified=len(verified)))
         chosen = await select(team, coordinator.aggregated)
+        if deadline.exhausted:
+            seconds = f"{team.config.timeout_seconds:g}"
+            chosen = replace(
+                chosen, selection=f"{chosen.selection}; timeout_seconds={seconds} ended the run early"
+            )
         solution = chosen.draft.solution
         emit(
             AnswerSelected(

@@ -34,7 +34,8 @@ class Mars(MarsConfig, Optimizer):
 
     Five phases: exploration, verification, aggregation (optional), improvement, selection; and a network of
     strategies that later runs learn from (optional). The options are those of `MarsConfig`. With at most 4000
-    tokens a call, a run is lightweight in what is not set; see `auto_lightweight_mode`.
+    tokens a call, a run is lightweight in what is not set; see `auto_lightweight_mode`. The agents' temperatures
+    stand in for the question's own; its other sampling holds for all of them.
 
     The phases and defaults are those that optillm-rs and codelion's optillm document. Theirs differ in what they
     do: the former calls no model, the latter has one agent verify everything and improves nothing.

@@ -473,6 +473,7 @@ async def test_the_timeout_returns_the_best_so_far_and_says_so() -> None:
     result = await solved(script, timeout_seconds=50, verifiers=2)
     assert (result.answer, result.solution.is_verified) == ("2", True)
     assert about(result)["timed_out"] and not about(result)["budget_exhausted"]
+    assert result.selection.endswith("; timeout_seconds=50 ended the run early")
     assert result.duration_s <= 51
 
 
