@@ -88,14 +88,18 @@ _FORMULA_WORDS = frozenset({"and", "or", "pi", "sqrt", "sin", "cos", "tan", "log
 _NOT_A_FORMULA = re.compile(r":|\d{1,4}([-/.])\d{1,2}\1\d|\d\.\d+\.|(?<![\\a-z])[A-Z][a-z]?\d")
 
 
-def extract_answer(text: str) -> str | None:
+def extract_answer(text: str, *, deliberate: bool = False) -> str | None:
     """The final answer stated in a model's `text`; None where it states none.
 
     A leading ``<think>`` block is not part of the statement; one that was never closed means that
     the model was cut off before it answered. See the module for the order of precedence.
+
+    With `deliberate`, only what is marked as the answer counts (1 to 4): the last number of a text that was
+    cut off is no answer.
     """
     visible = _after_thinking(text)
-    for find in (_boxed, _tagged, _hashed, _phrased, _bare_formula, _last_number, _short_line):
+    marked, unmarked = (_boxed, _tagged, _hashed, _phrased), (_bare_formula, _last_number, _short_line)
+    for find in marked if deliberate else marked + unmarked:
         if answer := find(visible):
             return answer
     return None

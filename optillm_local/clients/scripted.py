@@ -12,6 +12,7 @@ import math
 import re
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 import anyio
@@ -54,6 +55,16 @@ class _Steps:
         self.now = 0
         self._next = anyio.Event()
         self._driven = False
+        self._holders = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No step is taken meanwhile."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
 
     async def tick(self) -> None:
         """Wait for the next step. The first to wait drives the clock for all."""
@@ -66,6 +77,10 @@ class _Steps:
             try:
                 for _ in range(self._PASSES):
                     await checkpoint()
+                while self._holders:
+                    await anyio.sleep(0.001)
+                    for _ in range(self._PASSES):
+                        await checkpoint()
                 self.now += 1
             finally:  # if the driver is cancelled, the others wake up and one of them drives
                 self._driven = False
@@ -109,6 +124,10 @@ class ScriptedClient(StreamingClient):
     def clock(self) -> float:
         """Virtual seconds since the client was made."""
         return self._steps.now * self._seconds_per_token
+
+    def clock_held(self) -> AbstractContextManager[None]:
+        """Steps wait for the end of the block."""
+        return self._steps.held()
 
     def stats(self) -> EngineStats:
         """What an engine would have counted; the script has no prefix cache."""

@@ -11,7 +11,7 @@ import enum
 import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, closing
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, nullcontext
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -70,6 +70,10 @@ class ModelClient(ABC):
     def clock(self) -> float:
         """Seconds on the clock that budgets and durations are measured with."""
         return anyio.current_time()
+
+    def clock_held(self) -> AbstractContextManager[None]:
+        """A stretch of work that is no model's: a clock of virtual time stands still meanwhile."""
+        return nullcontext()
 
     async def close(self) -> None:  # noqa: B027 - not every backend holds something
         """End every request in flight and release the engine. A second call does nothing."""

@@ -194,3 +194,17 @@ def test_formula(text: str) -> None:
 @pytest.mark.parametrize("text", ["Paris", "B", "chapter 5", "5 am", "12:30", "2023-05-01", "3.11.2", "CO2", ""])
 def test_not_a_formula(text: str) -> None:
     assert not is_formula(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("3 + 3 is 6 and 6 + 3 is", None),
+        ("x = 5", None),
+        ("Paris", None),
+        ("So the answer is 12. Let me check: 3 + 3", "12"),
+        (r"\boxed{12} and then 3", "12"),
+    ],
+)
+def test_of_a_text_that_was_cut_off_only_a_marked_answer_counts(text: str, answer: str | None) -> None:
+    assert extract_answer(text, deliberate=True) == answer

@@ -229,3 +229,17 @@ def test_a_run_repeats_byte_for_byte(optimizer: str) -> None:
 
     first, second = (re.sub(NAMES_AND_TIMES, "", anyio.run(run)) for _ in range(2))
     assert first == second
+
+
+async def test_the_clock_waits_for_work_that_is_no_models() -> None:
+    client = ScriptedClient(lambda prompt: "word " * 50, seconds_per_token=1.0)
+
+    async def work() -> None:
+        with client.clock_held():
+            await anyio.sleep(0.05)
+            assert client.clock() <= 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(client.sample, Prompt.of("?"))
+        tasks.start_soon(work)
+    assert client.clock() >= 50

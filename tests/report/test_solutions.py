@@ -125,8 +125,8 @@ async def test_a_run_that_nobody_could_judge_is_reported() -> None:
     client = ScriptedClient(lambda prompt: Reply("Final answer: 5", math.nan), choices=cannot)
     found = await asolve("What?", "mars", client=client, seed=0, agents=1, max_iterations=0)
     _, row, quality, _ = solution_lines(found)
-    assert row.split() == ["*", "explore-0", "agent-0", "initial", "5", "-", "no", "-", "3"]
-    assert quality.startswith("quality: confidence - (low), 0 of 1 verified, 1 distinct answer, ")
+    assert row.split() == ["*", "explore-0", "agent-0", "initial", "5", "-", "no", "0.50", "3"]
+    assert quality.startswith("quality: confidence 0.50 (low), 0 of 1 verified, 1 distinct answer, ")
     assert quality.endswith(", 2 failed steps")
 
 

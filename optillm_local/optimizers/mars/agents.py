@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
+import anyio
+
 from optillm_local.answers import AnswerClasses, extract_answer
 from optillm_local.core import errors
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completion
-from optillm_local.core.mars_events import Error
+from optillm_local.core.mars_events import Error, VerdictRead
 from optillm_local.core.prompt import Message, Prompt
 from optillm_local.core.solution import Solution
 from optillm_local.core.span import current_span, emit, keep
@@ -107,11 +110,11 @@ class Team:
         self._seed = question.sampling.seed or 0
         self._max_tokens = config.token_budget(question.sampling.max_tokens)
 
-    def others(self, author: int, most: int) -> list[Agent]:
-        """Up to `most` agents that are not the author: those that follow it, in a circle."""
+    def others(self, author: int) -> list[Agent]:
+        """The agents that are not the author: those that follow it, in a circle."""
         behind = [agent for agent in self.everyone if agent.number > author]
         before = [agent for agent in self.everyone if agent.number < author]
-        return (behind + before)[:most]
+        return behind + before
 
     def seed(self, *names: object) -> int:
         """A seed for one draw of this run, the same whenever the run is repeated."""
@@ -142,7 +145,7 @@ class Team:
 
         Raises:
             MarsError: of the step's kind, if the client fails.
-            BudgetExceeded, EngineDead: as they are.
+            BudgetExceeded, EngineDead, Unsupported: as they are.
         """
         prompt = asked.but(
             log_tag=f"{step} {agent.id}",
@@ -150,6 +153,7 @@ class Team:
             temperature=agent.temperature if temperature is None else temperature,
             max_tokens=min(self._max_tokens, max_tokens or self._max_tokens),
             logprobs=asked.sampling.logprobs or 0,
+            **({} if step in _PHASES else _PLAIN),
         )
         with _failing_as(step, agent, about):
             [completion] = await self.client.sample(prompt)
@@ -165,17 +169,38 @@ class Team:
         parents: Sequence[Draft] = (),
         **about: Any,
     ) -> Draft:
-        """A new solution, kept and in the workspace.
+        """A new solution, written and proposed.
 
         Raises:
             MarsError: of the step's kind; also if the agent says nothing.
         """
+        completion = await self.write(agent, asked, step, about=solution_id)
+        return await self.propose(
+            completion, agent, asked, step, solution_id=solution_id, parents=parents, **about
+        )
+
+    async def propose(
+        self,
+        completion: Completion,
+        agent: Agent,
+        asked: Prompt,
+        step: str,
+        *,
+        solution_id: str,
+        parents: Sequence[Draft] = (),
+        **about: Any,
+    ) -> Draft:
+        """What an agent wrote as a solution, kept and in the workspace.
+
+        Raises:
+            MarsError: of the step's kind, if it is empty.
+        """
         if not solution_id.startswith(self._prefix):
             solution_id = f"{self._prefix}{solution_id}"
-        completion = await self.write(agent, asked, step, about=solution_id)
         if not completion.text.strip():
             raise STEPS[step]("it said nothing", agent_id=agent.id, solution_id=solution_id)
-        stated = extract_answer(completion.text)
+        whole = completion.finish_reason == "stop"
+        stated = extract_answer(completion.text, deliberate=not whole)
         solution = Solution.of(
             completion,
             answer=stated,
@@ -191,10 +216,17 @@ class Team:
                 **about,
             },
         )
-        choice = await self.classes.add(stated)
-        draft = self.workspace.add(Draft(solution, asked, completion, agent.number, stated, choice))
+        draft = self.workspace.add(Draft(solution, asked, completion, agent.number, stated, None))
         keep(solution)
-        return draft
+        return self.workspace.classify(draft.id, await self._class_of(stated))
+
+    async def _class_of(self, stated: str | None) -> int | None:
+        """The class of an answer; None also where there is no time left to compare it with the others."""
+        left = current_span().seconds_left(self.client.clock())
+        limit = None if self.client.virtual_time or math.isinf(left) else left
+        with self.client.clock_held(), anyio.move_on_after(limit):
+            return await self.classes.add(stated)
+        return None
 
     async def judge(self, agent: Agent, draft: Draft) -> Verification:
         """An agent's verdict on another's solution, after a written review or at once.
@@ -214,7 +246,7 @@ class Team:
             max_tokens=self.config.review_tokens,
         )
         asked = asked.then(review.message(), Message("user", render("mars/verdict")))
-        return await self.read(agent, draft, asked, review.answer or review.text.strip())
+        return await self.read(agent, draft, asked, review.answer or review.reasoning or review.text.strip())
 
     async def read(
         self, agent: Agent, draft: Draft, asked: Prompt | None = None, feedback: str = ""
@@ -227,6 +259,20 @@ class Team:
         probability = choice[CORRECT]
         says = f"{agent.approach.lens}: P(correct) {probability:.2f}"
         return Verification(draft.id, agent.id, probability, choice.label_mass, feedback or says)
+
+    def record(self, verdict: Verification) -> None:
+        """Put a verdict on the record."""
+        self.workspace.record(verdict)
+        emit(
+            VerdictRead(
+                span_id=current_span().id,
+                solution_id=verdict.solution_id,
+                agent_id=verdict.agent_id,
+                probability=verdict.probability,
+                label_mass=verdict.label_mass,
+                feedback=verdict.feedback,
+            )
+        )
 
     async def attempt(self, step: Awaitable[R]) -> R | None:
         """The result of a step; None where it failed or the budget was spent, which is recorded."""
@@ -249,6 +295,12 @@ class Team:
 
 
 _PHASES = {"explore": "initial", "aggregate": "aggregated", "improve": "improved", "synthesize": "synthesized"}
+_PLAIN: dict[str, Any] = {
+    "stop": (),
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}  # what the question says of its
+# answers does not hold for reviews
 
 
 @contextmanager
@@ -256,7 +308,7 @@ def _failing_as(step: str, agent: Agent, solution_id: str) -> Iterator[None]:
     """What the client raises, as the failure of one agent at one step."""
     try:
         yield
-    except (errors.BudgetExceeded, errors.EngineDead):
+    except (errors.BudgetExceeded, errors.EngineDead, errors.Unsupported):
         raise
     except Exception as error:
         message = str(error) or type(error).__name__

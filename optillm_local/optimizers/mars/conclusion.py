@@ -11,6 +11,7 @@ from optillm_local.core.events import AnswerSelected
 from optillm_local.core.mars_events import Completed, SelectionStarted
 from optillm_local.core.solution import Solution
 from optillm_local.core.span import current_span, emit, span
+from optillm_local.core.thinking import CLOSE, OPEN, split_thinking
 from optillm_local.optimizers.mars.agents import Team
 from optillm_local.optimizers.mars.coordinator import Coordinator
 from optillm_local.optimizers.mars.ledger import Ledger
@@ -21,7 +22,8 @@ from optillm_local.optimizers.mars.selection import Selected, quality_of, select
 async def conclude(team: Team, coordinator: Coordinator, ledger: Ledger, deadline: Meter) -> MarsOutput:
     """Phase 5, and what remains of the run when it is over."""
     chosen = await _selected(team, coordinator, deadline)
-    coordinator.rate_shown(chosen.draft.solution.is_verified)
+    if not team.spent and not deadline.exhausted:  # a run that was cut short says nothing of its strategies
+        coordinator.rate_shown(chosen.draft.solution.is_verified)
     output = await _packed(team, coordinator, chosen, ledger, deadline)
     team.workspace.complete({"answer": output.answer, **output.as_dict()})
     confidence = output.quality.confidence
@@ -74,7 +76,7 @@ async def _packed(
         usage_by_phase=ledger.by("phase"),
         usage_by_agent=ledger.by("agent"),
         usage_by_purpose=ledger.by("purpose"),
-        failures=[str(failure) for failure in team.failures],
+        failures=[str(failure) for failure in (*team.failures, workspace.not_kept) if failure],
         strategies={
             "shown": [one.technique for one in team.strategies],
             "learned": [one.technique for one in coordinator.learned],
@@ -83,6 +85,7 @@ async def _packed(
         is_lightweight=config.is_lightweight(team.question.sampling.max_tokens),
         budget_exhausted=any(meter.exhausted for meter in current_span().meters if meter is not deadline),
         timed_out=deadline.exhausted,
+        seed=team.question.sampling.seed,
         text=_text(chosen.draft.solution) if config.use_thinking_tags else chosen.draft.solution.answer,
         completed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
@@ -91,4 +94,6 @@ async def _packed(
 
 
 def _text(solution: Solution) -> str:
-    return f"<think>\n{solution.reasoning.strip()}\n</think>\n\n{solution.answer}"
+    """The answer behind what led to it, whose own tags would end the thought too soon."""
+    thought = "\n\n".join(part for part in split_thinking(solution.reasoning) if part)
+    return f"{OPEN}\n{thought}\n{CLOSE}\n\n{solution.answer}"

@@ -96,6 +96,8 @@ class MarsConfig(BaseModel):
         if path and not path.parent.is_dir():
             remedy = f"the directory {path.parent} does not exist; create it first"
             raise InvalidConfiguration("mars option path", str(path), remedy)
+        if path and path.is_dir():
+            raise InvalidConfiguration("mars option path", str(path), "is a directory; name a file in it")
         return path
 
     @model_validator(mode="after")

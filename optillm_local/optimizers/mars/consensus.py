@@ -12,36 +12,44 @@ WEIGHTS = {"pass_ratio": 0.35, "probability": 0.35, "agreement": 0.2, "likelihoo
 
 @dataclass(frozen=True, slots=True)
 class Consensus:
-    """Rule of the seed: `threshold` passes in a row verify a solution, one confident failure un-marks it.
+    """Rule of the seed: `threshold` passes in a row verify a solution, one confident failure un-marks it for good.
 
-    A verdict passes if P(CORRECT) > 0.5. A failure that is not confident only breaks the row.
+    A verdict passes if P(CORRECT) > 0.5. A failure that is not confident only breaks the row. The row is that of
+    the judges: whose review is the shorter must not matter. None stands for a verdict that is outstanding.
     """
 
     threshold: int = 2
     confident_failure: float = 0.25
 
-    def is_verified(self, probabilities: Sequence[float]) -> bool:
-        """Whether these verdicts, in the order they came in, leave the solution verified."""
-        return self._standing(probabilities)[0]
+    def is_verified(self, verdicts: Sequence[float | None]) -> bool:
+        """Whether the verdicts that are in verify it."""
+        return not self._is_refuted(verdicts) and self._longest_row(verdicts, outstanding=0.0) >= self.threshold
 
-    def is_settled(self, probabilities: Sequence[float], outstanding: int) -> bool:
-        """Whether so many further verdicts, whatever they say, leave it as it is."""
-        verified, row = self._standing(probabilities)
-        return outstanding == 0 or (not verified and row + outstanding < self.threshold)
+    def is_settled(self, verdicts: Sequence[float | None]) -> bool:
+        """Whether the outstanding verdicts, whatever they say, leave it as it is."""
+        best = self._longest_row(verdicts, outstanding=1.0)
+        return None not in verdicts or self._is_refuted(verdicts) or best < self.threshold
 
-    def _standing(self, probabilities: Sequence[float]) -> tuple[bool, int]:
-        verified, row = False, 0
-        for probability in probabilities:
-            row = row + 1 if probability > 0.5 else 0
-            verified = row >= self.threshold or (verified and probability > self.confident_failure)
-        return verified, row
+    def _is_refuted(self, verdicts: Sequence[float | None]) -> bool:
+        return any(one is not None and one <= self.confident_failure for one in verdicts)
+
+    def _longest_row(self, verdicts: Sequence[float | None], outstanding: float) -> int:
+        longest, row = 0, 0
+        for one in verdicts:
+            row = row + 1 if (outstanding if one is None else one) > 0.5 else 0
+            longest = max(longest, row)
+        return longest
+
+
+UNKNOWN = 0.5
+"""What a part of a confidence counts for while nobody knows it: what is not judged is neither good nor bad."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
     """How sure a run may be of one solution, in [0, 1], and the parts of it; NaN is a part nobody knows.
 
-    confidence = sum of w_k * part_k over the known parts, divided by the sum of their weights w_k (`WEIGHTS`):
+    confidence = sum of w_k * part_k (`WEIGHTS`), where an unknown part counts `UNKNOWN`.
 
     Attributes:
         pass_ratio: passes / (passes + failures) of its verdicts.
@@ -70,10 +78,10 @@ class Confidence:
 
     @property
     def value(self) -> float:
-        """The confidence; NaN if no part is known."""
-        known = {name: part for name, part in asdict(self).items() if not math.isnan(part)}
-        weight = math.fsum(WEIGHTS[name] for name in known)
-        return math.fsum(WEIGHTS[name] * part for name, part in known.items()) / weight if known else math.nan
+        """The confidence."""
+        return math.fsum(
+            WEIGHTS[name] * (UNKNOWN if math.isnan(part) else part) for name, part in asdict(self).items()
+        )
 
     def as_dict(self) -> dict[str, float | None]:
         """The parts; None where unknown."""

@@ -8,6 +8,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from optillm_local.core.concurrency import each, task_group
+from optillm_local.core.errors import AggregationError, BudgetExceeded, EngineDead, MarsError, Unsupported
 from optillm_local.core.mars_events import (
     AggregationStarted,
     ExplorationStarted,
@@ -48,6 +49,7 @@ class Coordinator:
         self._wave = anyio.CancelScope()
         self._round = anyio.CancelScope()
         self._aggregating = anyio.CancelScope()
+        self._all_explored = anyio.Event()
         self._aggregation_over = anyio.Event()
         self.iterations = 0
         self.aggregated: list[Draft] = []
@@ -57,8 +59,10 @@ class Coordinator:
         """Phases 1 to 4; the workspace has what came out."""
         async with task_group() as learning, task_group() as making:
             self._learning = learning
+            if self._config.enable_aggregation and not self._aggregator.needs_verdicts:
+                making.start_soon(self._aggregate)  # it waits for all to have explored
             with self._wave:
-                await self._explore_and_verify(making)
+                await self._explore_and_verify()
             if self._is_unanimous():
                 self._aggregating.cancel()
             elif self._config.enable_aggregation and self._aggregator.needs_verdicts:
@@ -67,25 +71,24 @@ class Coordinator:
 
     # -- exploration and verification ---------------------------------------------------------------------------
 
-    async def _explore_and_verify(self, making: TaskGroup) -> None:
-        async with task_group() as verifying:
-            with span("exploration") as here:
-                if self._network:
-                    question = self._team.question.question
-                    self._team.strategies = self._network.relevant(question, self._config.shared_strategies)
-                emit(
-                    ExplorationStarted(
-                        span_id=here.id,
-                        num_agents=len(self._team.agents),
-                        temperatures=list(self._config.temperatures),
-                        strategies=[strategy.technique for strategy in self._team.strategies],
-                    )
+    async def _explore_and_verify(self) -> None:
+        with span("exploration") as here:
+            if self._network:
+                question = self._team.question.question
+                self._team.strategies = self._network.relevant(question, self._config.shared_strategies)
+            emit(
+                ExplorationStarted(
+                    span_id=here.id,
+                    num_agents=len(self._team.agents),
+                    temperatures=list(self._config.temperatures),
+                    strategies=[strategy.technique for strategy in self._team.strategies],
                 )
+            )
+            async with task_group() as verifying:
                 async with task_group() as exploring:
                     for agent in self._team.agents:
                         exploring.start_soon(self._explore, agent, verifying)
-            if self._config.enable_aggregation and not self._aggregator.needs_verdicts:
-                making.start_soon(self._aggregate)
+                self._all_explored.set()
 
     async def _explore(self, agent: Agent, verifying: TaskGroup) -> None:
         asked, solution_id = self._team.to_solve(agent), f"explore-{agent.number}"
@@ -94,9 +97,9 @@ class Coordinator:
             self._judging.add(draft.id)
             verifying.start_soon(self._verify, draft)
         self._exploring -= 1
+        self._let_go()
 
     async def _verify(self, draft: Draft) -> None:
-        """Judge a solution, then let go of what its verdict decides."""
         self._judging.add(draft.id)
         if draft.completion.finish_reason != "abort":
             draft = await self._verifier.verify(draft)
@@ -104,8 +107,12 @@ class Coordinator:
         if draft.solution.is_verified:
             if self._network and draft.solution.phase != "aggregated":  # its techniques are its sources'
                 self._learning.start_soon(self._learn, draft, self._network)
-        elif feedback_on(draft, self._team):
+        elif draft.completion.finish_reason != "abort" and feedback_on(draft, self._team):
             self._failed.append(draft)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Abort what is decided."""
         if self._is_decided():
             self._wave.cancel()
         if self._is_enough():
@@ -123,20 +130,26 @@ class Coordinator:
     # -- aggregation --------------------------------------------------------------------------------------------
 
     async def _aggregate(self) -> None:
-        pool = self._explored()
-        known = {draft.id for draft in pool}
         try:
-            if pool and not self._team.spent:
-                with self._aggregating, span("aggregation"):
-                    self.aggregated = await self._aggregated_from(pool)
-                    await each(self._verify, [draft for draft in self.aggregated if draft.id not in known])
+            with self._aggregating:
+                await self._all_explored.wait()
+                if (pool := self._explored()) and not self._team.spent:
+                    with span("aggregation"):
+                        known = {draft.id for draft in pool}
+                        self.aggregated = await self._team.attempt(self._aggregated_from(pool)) or []
+                        await each(self._verify, [draft for draft in self.aggregated if draft.id not in known])
         finally:
             self._aggregation_over.set()
 
     async def _aggregated_from(self, pool: list[Draft]) -> list[Draft]:
         here, method = current_span().id, self._aggregator.name
         emit(AggregationStarted(span_id=here, method=method, num_solutions=len(pool)))
-        made = await self._team.attempt(self._aggregator.aggregate(pool, self._team)) or []
+        try:
+            made = [self._workspace.get(one.id) for one in await self._aggregator.aggregate(pool, self._team)]
+        except (MarsError, BudgetExceeded, EngineDead, Unsupported):
+            raise
+        except Exception as error:  # a strategy of the program's own must not cost the solutions
+            raise AggregationError(f"{method}: {type(error).__name__}: {error}") from error
         if made:
             emit(
                 SolutionsAggregated(
@@ -168,11 +181,12 @@ class Coordinator:
             await each(self._improve_one, drafts)
 
     async def _improve_one(self, draft: Draft) -> None:
+        failures = len(self._team.failures)
         improved = await self._team.attempt(improve(draft, self._team, turn=self.iterations))
-        if improved is None:
-            self._failed.append(draft)  # the next round asks another agent
-        elif improved.completion.text.strip() != draft.completion.text.strip():
+        if improved:
             await self._verify(improved)
+        elif len(self._team.failures) > failures:
+            self._failed.append(draft)  # the next round asks another agent
 
     # -- what is decided ----------------------------------------------------------------------------------------
 
@@ -181,7 +195,7 @@ class Coordinator:
 
     def _is_decided(self) -> bool:
         """Whether one answer has the verified majority, whatever the outstanding verdicts say."""
-        if self._config.enable_aggregation:
+        if self._config.enable_aggregation or not self._is_enough():
             return False
         votes = Counter(draft.choice for draft in self._workspace.verified())
         choice, count = max(votes.items(), key=lambda vote: vote[1], default=(None, 0))

@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
-from optillm_local.core.errors import InvalidConfiguration
+from optillm_local.core.errors import InvalidConfiguration, MarsError
 
 SCHEMA_VERSION = 1
-_WAIT_S = 30.0
+_APPLICATION_ID = 0x4D415253  # "MARS", in the header of the file
+_WAIT_S = 5.0  # the event loop waits too
 _SCHEMA = """
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, question TEXT NOT NULL, config TEXT NOT NULL,
@@ -58,20 +59,34 @@ class Database:
             self._connection = sqlite3.connect(
                 self._path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
             )
+        except sqlite3.Error as error:
+            self._refuse(_remedy(self._path, error))
+        try:
             self._connection.row_factory = sqlite3.Row
             self._log_ahead()
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._migrate()
         except sqlite3.Error as error:
-            raise InvalidConfiguration("mars option path", self._path, _remedy(self._path, error)) from None
+            self.close()
+            self._refuse(_remedy(self._path, error))
+        except InvalidConfiguration:
+            self.close()
+            raise
 
     def write(self, statement: str, *rows: Mapping[str, Any]) -> int:
-        """Run a statement for each row, all in one transaction; the id of the last row inserted."""
-        with self._lock, self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            for row in rows:
-                cursor = self._connection.execute(statement, row)
-            return int(cursor.lastrowid or 0)
+        """Run a statement for each row, all in one transaction; the id of the last row inserted.
+
+        Raises:
+            MarsError: it could not be written, for instance because another program keeps the file locked.
+        """
+        try:
+            with self._lock, self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                for row in rows:
+                    cursor = self._connection.execute(statement, row)
+                return int(cursor.lastrowid or 0)
+        except sqlite3.Error as error:
+            raise MarsError(f"{self._path} cannot be written: {error}") from error
 
     def read(self, query: str, **values: Any) -> list[dict[str, Any]]:
         """All rows of a query, as they are at one moment."""
@@ -107,15 +122,19 @@ class Database:
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")  # two programs may find the same new file
             [version] = self._connection.execute("PRAGMA user_version").fetchone()
+            [owner] = self._connection.execute("PRAGMA application_id").fetchone()
+            [tables] = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if tables and owner != _APPLICATION_ID:
+                self._refuse("is a database of another program; name another file")
             if version > SCHEMA_VERSION:
-                raise InvalidConfiguration(
-                    "mars option path",
-                    self._path,
-                    f"has schema {version} of a newer optillm-local; this one knows {SCHEMA_VERSION}",
-                )
-            if version == 0:
+                self._refuse(f"has schema {version} of a newer optillm-local; this one knows {SCHEMA_VERSION}")
+            if not tables:
                 _execute_each(self._connection, _SCHEMA.split(";"))
+                self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _refuse(self, remedy: str) -> NoReturn:
+        raise InvalidConfiguration("mars option path", self._path, remedy)
 
 
 def as_json(value: Any) -> str:

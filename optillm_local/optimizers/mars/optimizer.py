@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, aclosing, contextmanager
+from functools import cached_property
 from typing import ClassVar, Self
 
 from optillm_local.core.budget import Budget, Meter
@@ -44,6 +45,11 @@ class Mars(MarsConfig, Optimizer):
     name: ClassVar[str] = "mars"
     description: ClassVar[str] = "agents solve, judge each other, and rewrite what fails; verified answers win"
 
+    @cached_property
+    def _learned(self) -> StrategyNetwork:
+        """What the runs of this optimizer learn, where no file keeps it."""
+        return StrategyNetwork()
+
     @classmethod
     def of(cls, config: MarsConfig) -> Self:
         """The optimizer that is set to `config`."""
@@ -65,7 +71,8 @@ class Mars(MarsConfig, Optimizer):
         """Answer a question; the whole account of it.
 
         Args:
-            network: strategies to share and to add to, for the runs of one program; else those in the file `path`.
+            network: strategies to share and to add to. Without it, and if `enable_strategy_network`, those in the
+                file `path`, or those that this optimizer has learned before.
 
         Raises:
             NoSolutions: every agent failed; the message has the causes.
@@ -84,8 +91,9 @@ class Mars(MarsConfig, Optimizer):
             stack.enter_context(_logged(config.debug))
             workspace = Workspace(database, question=question.question, config=config.model_dump(mode="json"))
             team = Team(config, question, client, workspace)
-            learns = config.enable_strategy_network
-            coordinator = Coordinator(team, (network or StrategyNetwork(database)) if learns else None)
+            if network is None and config.enable_strategy_network:
+                network = StrategyNetwork(database) if database else self._learned
+            coordinator = Coordinator(team, network)
             await coordinator.run()
             if not workspace.drafts():
                 raise _nothing(team, timeout)

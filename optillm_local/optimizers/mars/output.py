@@ -71,10 +71,10 @@ class Quality:
 
     @property
     def assessment(self) -> Literal["high", "medium", "low"]:
-        """In a word: high is a verified answer of confidence 0.75 or more, low one below 0.5."""
+        """In a word: high is a verified answer of confidence 0.75 or more, low one of 0.5 or less."""
         if self.is_verified and self.confidence >= 0.75:
             return "high"
-        return "medium" if self.confidence >= 0.5 else "low"
+        return "medium" if self.confidence > 0.5 else "low"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ class MarsOutput:
         usage_by_phase, usage_by_agent, usage_by_purpose: each adds up to `usage`.
         failures: what failed on the way, in words.
         strategies: techniques that the agents were shown, and those that were extracted.
+        seed: repeats the run, as far as the model's engine is deterministic.
         text: the answer behind the reasoning in <think> tags, or alone: `use_thinking_tags`.
     """
 
@@ -110,6 +111,7 @@ class MarsOutput:
     is_lightweight: bool
     budget_exhausted: bool
     timed_out: bool
+    seed: int | None
     text: str
     completed_at: str
 
@@ -145,6 +147,8 @@ class MarsOutput:
                 "lightweight": self.is_lightweight,
                 "budget_exhausted": self.budget_exhausted,
                 "timed_out": self.timed_out,
+                "seed": self.seed,
+                "text": self.text,
                 "completed_at": self.completed_at,
             }
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from optillm_local.core.mars_events import AnswerSynthesized, SynthesisStarted
 from optillm_local.core.span import current_span, emit
+from optillm_local.optimizers.mars import aggregation
 from optillm_local.optimizers.mars.agents import Team
 from optillm_local.optimizers.mars.aggregation.base import synthesized
 from optillm_local.optimizers.mars.output import Quality, SelectionMethod
@@ -32,8 +33,8 @@ async def select(team: Team, aggregated: Sequence[Draft]) -> Selected:
     """The answer of a verified majority; else the best verified; else a synthesis; else the best by confidence.
 
     A majority is the answer of at least two verified solutions and of more than half of them. The synthesis is
-    what aggregation made; without aggregation an agent writes one from the best solutions, if the budget allows.
-    It counts if it states an answer. Of equals the first agent's is taken.
+    what aggregation made, or picks now; without one an agent writes it from the best solutions, if the budget
+    allows. It counts if it states an answer. Of equals the first agent's is taken.
     """
     by_agent = sorted(team.workspace.drafts(), key=lambda draft: draft.author)
     drafts = [assessed(team, draft) for draft in by_agent]
@@ -63,17 +64,28 @@ def _verified_majority(verified: Sequence[Draft]) -> Selected | None:
 
 
 async def _synthesis(team: Team, drafts: Sequence[Draft], aggregated: Sequence[Draft]) -> Selected | None:
-    if aggregated:
-        made, source = list(aggregated[:1]), f"{team.config.aggregation} of {len(drafts)} solutions"
-    elif len(drafts) > 1 and not team.spent:
-        best = sorted(drafts, key=rank, reverse=True)[:SOURCES_OF_SYNTHESIS]
-        here = current_span().id
-        emit(SynthesisStarted(span_id=here, source_solution_ids=[draft.id for draft in best]))
-        made = await synthesized(team, [(team.agents[0], "synthesis", best)], step="synthesize")
-        source = f"synthesis of the best {len(best)}"
-    else:
+    method = team.config.aggregation
+    if aggregated and all(
+        draft.solution.phase == "initial" for draft in aggregated
+    ):  # it writes nothing, but picks
+        heads = sorted(team.workspace.heads(), key=lambda draft: draft.author)
+        aggregated = await team.attempt(aggregation.find(method)().aggregate(heads, team)) or []
+        picked = [draft for draft in aggregated if draft.stated is not None]
+        return _synthesized(team, picked, f"{method} of {len(heads)} solutions")
+    made = [draft for draft in aggregated if draft.stated is not None and not draft.is_cut_off]
+    if made:
+        return _synthesized(team, made, f"{method} of {len(team.agents)} agents' solutions")
+    if len(drafts) < 2 or team.spent:
         return None
-    if not made or made[0].stated is None or not _is_whole(made[0]):
+    best = sorted(drafts, key=rank, reverse=True)[:SOURCES_OF_SYNTHESIS]
+    emit(SynthesisStarted(span_id=current_span().id, source_solution_ids=[draft.id for draft in best]))
+    written = await synthesized(team, [(team.agents[0], "synthesis", best)], step="synthesize")
+    made = [draft for draft in written if draft.stated is not None]
+    return _synthesized(team, made, f"synthesis of the best {len(best)}")
+
+
+def _synthesized(team: Team, made: Sequence[Draft], source: str) -> Selected | None:
+    if not made:
         return None
     draft = assessed(team, team.workspace.get(made[0].id))
     emit(AnswerSynthesized(span_id=current_span().id, answer=draft.solution.answer, solution_id=draft.id))
@@ -97,16 +109,11 @@ def quality_of(team: Team, chosen: Draft) -> Quality:
     )
 
 
-def rank(draft: Draft) -> tuple[bool, bool, float]:
-    """Whole solutions before cut ones, those that state an answer before others, then by confidence."""
-    score = draft.solution.verification_score
-    return _is_whole(draft), draft.stated is not None, -1.0 if math.isnan(score) else score
-
-
-def _is_whole(draft: Draft) -> bool:
-    return draft.completion.finish_reason != "abort"
+def rank(draft: Draft) -> tuple[bool, bool, bool, float]:
+    """Whole solutions before those that were cut, those that state an answer before others, then by confidence."""
+    reason = draft.completion.finish_reason
+    return not draft.is_cut_off, reason != "abort", draft.stated is not None, draft.solution.verification_score
 
 
 def _number(draft: Draft) -> str:
-    score = draft.solution.verification_score
-    return "unknown" if math.isnan(score) else f"{score:.2f}"
+    return f"{draft.solution.verification_score:.2f}"

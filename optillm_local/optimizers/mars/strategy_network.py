@@ -77,7 +77,7 @@ class StrategyNetwork:
         )
 
     async def extract(self, draft: Draft, team: Team) -> list[Strategy]:
-        """Have the author of a verified solution name its techniques, and store them.
+        """Have the author of a verified solution name its techniques, and store those that are new.
 
         Raises:
             StrategyExtractionError: the agent fails, or names none in the form it was asked for.
@@ -90,8 +90,13 @@ class StrategyNetwork:
             named = parse_techniques(said.answer or said.text)
             if not named:
                 raise StrategyExtractionError("it named none", agent_id=author.id, solution_id=draft.id)
+            known = {one.technique for one in self.all()}
             question = team.question.question
-            found = [self.add(name, about, question=question, discovered_by=author.id) for name, about in named]
+            found = [
+                self.add(name, about, question=question, discovered_by=author.id)
+                for name, about in named
+                if name not in known
+            ]
             for one in found:
                 emit(
                     StrategyExtracted(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from optillm_local.core.concurrency import task_group
-from optillm_local.core.mars_events import SolutionVerified, VerdictRead, VerificationStarted
+from optillm_local.core.mars_events import SolutionVerified, VerificationStarted
 from optillm_local.core.span import current_span, emit, revise, span
 from optillm_local.optimizers.mars.agents import Agent, Team
 from optillm_local.optimizers.mars.consensus import Confidence, Consensus
@@ -15,10 +14,17 @@ from optillm_local.optimizers.mars.workspace import Draft, Verification
 
 @dataclass
 class _Hearing:
-    """The agents that have yet to speak, and the verdicts of those that have."""
+    """Who is to speak, in a fixed order; what they said; and who may stand in for one that fails."""
 
-    outstanding: list[Agent]
-    verdicts: list[Verification] = field(default_factory=list)
+    judges: list[Agent]
+    substitutes: list[Agent]
+    verdicts: dict[int, Verification] = field(default_factory=dict)
+    lost: set[int] = field(default_factory=set)
+
+    def probabilities(self) -> list[float | None]:
+        """In the order of the judges; None is outstanding, and who failed without a substitute is left out."""
+        seats = [seat for seat in range(len(self.judges)) if seat not in self.lost]
+        return [self.verdicts[seat].probability if seat in self.verdicts else None for seat in seats]
 
 
 class Verifier:
@@ -37,14 +43,15 @@ class Verifier:
         if draft.is_cut_off:
             return draft
         with span("verification"):
-            hearing = _Hearing(self._team.others(draft.author, self._team.config.verifiers))
-            names = [agent.id for agent in hearing.outstanding]
+            others = self._team.others(draft.author)
+            hearing = _Hearing(others[: self._team.config.verifiers], others[self._team.config.verifiers :])
+            names = [agent.id for agent in hearing.judges]
             emit(VerificationStarted(span_id=current_span().id, solution_id=draft.id, verifiers=names))
             try:
                 await self._hear(draft, hearing)
             finally:  # what ends the wait may be another solution's verdict; those that are in still count
                 if hearing.verdicts and self._is_settled(hearing):
-                    draft = self._concluded(draft, hearing.verdicts)
+                    draft = self._concluded(draft, hearing)
             return draft
 
     async def _hear(self, draft: Draft, hearing: _Hearing) -> None:
@@ -53,49 +60,44 @@ class Verifier:
         Reviews are written side by side. Reads are asked one after the other: each takes a single step, and of
         a solution that fails the rest need not be asked, which is most of what it would have cost.
         """
-        judges = tuple(hearing.outstanding)
+        seats = range(len(hearing.judges))
         if self._team.config.verification == "read":
-            for agent in judges:
-                if not self._is_settled(hearing):
-                    await self._ask(agent, draft, hearing)
+            for seat in seats:
+                if await self._settles(seat, draft, hearing):
+                    return
             return
         async with task_group() as tasks:
 
-            async def judge(agent: Agent) -> None:
-                await self._ask(agent, draft, hearing)
-                if self._is_settled(hearing):
+            async def judge(seat: int) -> None:
+                if await self._settles(seat, draft, hearing):
                     tasks.cancel_scope.cancel()
 
-            for agent in judges:
-                tasks.start_soon(judge, agent)
+            for seat in seats:
+                tasks.start_soon(judge, seat)
 
-    async def _ask(self, agent: Agent, draft: Draft, hearing: _Hearing) -> None:
-        verdict = await self._team.attempt(self._team.judge(agent, draft))
-        hearing.outstanding.remove(agent)
-        if verdict:
-            hearing.verdicts.append(verdict)
-            self._record(verdict)
+    async def _settles(self, seat: int, draft: Draft, hearing: _Hearing) -> bool:
+        """Ask; whether the others need not be heard any more. A judge that fails settles nothing."""
+        await self._ask(seat, draft, hearing)
+        return seat in hearing.verdicts and self._is_settled(hearing)
+
+    async def _ask(self, seat: int, draft: Draft, hearing: _Hearing) -> None:
+        """The verdict of a judge, or of a substitute if that one fails."""
+        agent: Agent | None = hearing.judges[seat]
+        while agent and not self._team.spent:
+            if verdict := await self._team.attempt(self._team.judge(agent, draft)):
+                hearing.verdicts[seat] = verdict
+                self._team.record(verdict)
+                return
+            agent = hearing.substitutes.pop(0) if hearing.substitutes else None
+        hearing.lost.add(seat)
 
     def _is_settled(self, hearing: _Hearing) -> bool:
-        probabilities = [one.probability for one in hearing.verdicts]
-        return self.consensus.is_settled(probabilities, len(hearing.outstanding))
+        return self.consensus.is_settled(hearing.probabilities())
 
-    def _record(self, verdict: Verification) -> None:
-        self._team.workspace.record(verdict)
-        emit(
-            VerdictRead(
-                span_id=current_span().id,
-                solution_id=verdict.solution_id,
-                agent_id=verdict.agent_id,
-                probability=verdict.probability,
-                label_mass=verdict.label_mass,
-                feedback=verdict.feedback,
-            )
-        )
-
-    def _concluded(self, draft: Draft, verdicts: Sequence[Verification]) -> Draft:
+    def _concluded(self, draft: Draft, hearing: _Hearing) -> Draft:
+        verdicts = hearing.verdicts.values()
         passes = sum(verdict.passed for verdict in verdicts)
-        verified = self.consensus.is_verified([verdict.probability for verdict in verdicts])
+        verified = self.consensus.is_verified(hearing.probabilities())
         judged = draft.solution.but(
             is_verified=verified, verification_passes=passes, verification_failures=len(verdicts) - passes
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -100,6 +101,9 @@ class Strategy:
 class Workspace:
     """Solutions and verdicts of one run. Threads and tasks may share it; what it returns is a snapshot.
 
+    Attributes:
+        not_kept: why the run is not on disk from some point on; None if all is well.
+
     Args:
         database: keeps them on disk as well; it may be shared with other runs.
         question, config: stored with the run.
@@ -110,6 +114,7 @@ class Workspace:
         self._drafts: dict[str, Draft] = {}
         self._verifications: list[Verification] = []
         self._database = database
+        self.not_kept: MarsError | None = None
         self.run_id = 0
         if database:
             row = {"question": question, "config": as_json(config), "now": _now()}
@@ -141,13 +146,19 @@ class Workspace:
             self._store(solution)
         return draft
 
+    def classify(self, solution_id: str, choice: int | None) -> Draft:
+        """Put a solution into a class of equal answers."""
+        with self._lock:
+            self._drafts[solution_id] = draft = replace(self.get(solution_id), choice=choice)
+            return draft
+
     def record(self, verification: Verification) -> None:
         """A verdict; a second one by the same agent on the same solution replaces the first on disk."""
         with self._lock:
             self._verifications.append(verification)
         if self._database:
             row = {"run_id": self.run_id, **asdict(verification), "body": as_json(asdict(verification))}
-            self._database.write(
+            self._write(
                 "INSERT OR REPLACE INTO verifications (run_id, solution_id, agent_id, probability, body)"
                 " VALUES (:run_id, :solution_id, :agent_id, :probability, :body)",
                 row,
@@ -156,7 +167,7 @@ class Workspace:
     def complete(self, output: Any) -> None:
         """The run is over."""
         if self._database:
-            self._database.write(
+            self._write(
                 "UPDATE runs SET output = :output, completed_at = :now WHERE id = :id",
                 {"output": as_json(output), "now": _now(), "id": self.run_id},
             )
@@ -194,7 +205,15 @@ class Workspace:
 
     def _store(self, solution: Solution) -> None:
         if self._database:
-            self._database.write(
+            self._write(
                 "INSERT OR REPLACE INTO solutions (run_id, id, body) VALUES (:run_id, :id, :body)",
                 {"run_id": self.run_id, "id": solution.id, "body": as_json(solution.as_dict())},
             )
+
+    def _write(self, statement: str, row: Mapping[str, Any]) -> None:
+        """Write to the file. One that cannot be written ends the keeping of this run, and not the run."""
+        try:
+            if self._database:
+                self._database.write(statement, row)
+        except MarsError as error:
+            self._database, self.not_kept = None, error

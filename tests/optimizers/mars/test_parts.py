@@ -303,7 +303,7 @@ def worth_what_it_states(text: str) -> float:
 @pytest.mark.parametrize(("leaves", "turns"), [(3, 1), (3, 2), (1, 3)])
 async def test_a_tree_search_takes_a_rewriting_and_a_read_for_each_turn(leaves: int, turns: int) -> None:
     sizes = {"aggregation_selection_size": leaves, "aggregation_loops": turns}
-    pool = Pool(lambda prompt: says(50), worth_what_it_states, **sizes)
+    pool = Pool(lambda prompt: says(10 + (prompt.sampling.seed or 0) % 80), worth_what_it_states, **sizes)
     await pool.aggregated("mcts")
     assert pool.seconds == turns * (STEPS + 1)
     assert len(pool.made()) == leaves * turns

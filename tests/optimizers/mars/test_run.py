@@ -21,10 +21,11 @@ from optillm_local.core.errors import (
     InvalidConfiguration,
     NoSolutions,
     RequestRejected,
+    Unsupported,
 )
 from optillm_local.core.events import Event
 from optillm_local.core.span import open_run
-from optillm_local.optimizers.mars import Mars, MarsOutput, StrategyNetwork
+from optillm_local.optimizers.mars import Mars, MarsOutput, StrategyNetwork, aggregation
 
 QUESTION = Prompt.of("What is 3 * 4?", system="Be brief.", seed=0, max_tokens=5000)
 STEPS, REVIEW = 12, 7
@@ -295,7 +296,7 @@ async def test_without_a_verified_solution_one_is_synthesised() -> None:
 async def test_what_aggregation_made_stands_in_for_a_synthesis() -> None:
     script = Script(explore=lambda agent: says(agent), correct=only(99))
     result = await solved(script, max_iterations=0, enable_aggregation=True)
-    assert (result.answer, result.selection) == ("14", "nothing is verified; rsa of 21 solutions")
+    assert (result.answer, result.selection) == ("14", "nothing is verified; rsa of 3 agents' solutions")
 
 
 async def test_without_a_synthesis_the_surest_wins() -> None:
@@ -648,3 +649,159 @@ async def test_two_of_them_in_one_run_keep_their_solutions_and_accounts_apart() 
     assert sum(one.is_verified for one in whole.solutions) == 6
     assert sum((output.usage for output in outputs), start=TokenUsage()) == whole.usage
     assert whole.usage.completion == client.stats().generated_tokens
+
+
+# -- what a review of fresh eyes found ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verification", ["review", "read"])
+async def test_a_judge_that_fails_is_replaced_and_costs_nobody_elses_verdict(verification: str) -> None:
+    def correct(solution: str, judge: str) -> float:
+        if judge == "agent-1":
+            raise ClientError("no verdict")
+        return 0.9 if solution.endswith((": 12", ": 13")) else 0.1
+
+    result = await solved(Script(correct=correct), agents=4, verification=verification, min_verified_solutions=4)
+    first = [v["agent_id"] for v in about(result)["verifications"] if v["solution_id"] == "explore-0"]
+    assert result.answer == "12" and sorted(first) == ["agent-2", "agent-3"]
+    alone = await solved(Script(lambda agent: says(11), correct), agents=1, verification=verification)
+    assert [v["agent_id"] for v in about(alone)["verifications"] if v["solution_id"] == "explore-0"] == ["agent-2"]
+    assert "13" in [one.answer for one in alone.solutions]  # the one verdict there is sends it to the improver
+
+
+async def test_a_rewriting_that_changes_nothing_is_no_new_solution() -> None:
+    script = Script(lambda agent: says(11), only(99), improve=lambda prompt: says(11), synthesize=lambda p: "")
+    result = await solved(script)
+    assert {one.phase for one in result.solutions} == {"initial"}
+    assert about(result)["quality"]["assessment"] == "low"
+
+
+async def test_what_nobody_judged_does_not_rank_above_what_passed_for_probable() -> None:
+    def correct(solution: str, judge: str) -> float:
+        return 0.5 if solution.endswith(": 1") else 0.1
+
+    script = Script(lambda agent: says(agent), correct, synthesize=lambda prompt: "")
+    assert (await solved(script, max_iterations=0)).answer == "1"
+
+
+async def test_the_last_number_of_a_text_that_was_cut_off_is_no_answer() -> None:
+    cut = "3 * 4 is 3 + 3 + 3 and then there is still another 3 to add to that, which makes one more than before"
+    script = Script(lambda agent: cut, correct=lambda solution, judge: 1.0, improve=lambda prompt: says(12))
+    client = script.client()
+    result = await asolve(QUESTION.but(max_tokens=15), Mars(agents=3), client=client)
+    assert (result.answer, result.solution.phase) == ("12", "improved")
+    assert not any(v["solution_id"] in ("explore-0", "explore-1") for v in about(result)["verifications"])
+    stated = Script(lambda agent: f"Final answer: 12 since {cut}")
+    whole = await asolve(QUESTION.but(max_tokens=15), Mars(agents=3), client=stated.client())
+    assert (whole.answer, whole.solution.is_verified) == ("12", True)
+
+
+async def test_a_file_that_cannot_be_written_any_more_does_not_end_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "mars.db"
+    script = Script()
+    with sqlite3.connect(path, isolation_level=None) as other:
+
+        def explore(agent: int) -> str:
+            if not other.in_transaction:
+                other.execute("BEGIN IMMEDIATE")
+            return says(12)
+
+        script.explore = explore
+        output = await Mars(path=path, agents=2).run(QUESTION, script.client())
+    other.close()
+    assert output.answer == "12"
+    assert [failure for failure in output.failures if f"{path} cannot be written: database is locked" in failure]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_two_runs_tell_the_same_where_answers_are_formulas(anyio_backend_name: str) -> None:
+    wordings = ["$x^2+1$", "$1+x^2$", "$x^2-1$", "$(x-1)(x+1)$"]
+    script = Script(lambda agent: says(wordings[agent]), only("$x^2-1$"), improve=lambda p: says("$2x$"))
+
+    async def told() -> list[dict[str, Any]]:
+        events: list[Event] = []
+        mars = Mars(agents=4, verification="read", enable_aggregation=True, aggregation_loops=1, max_iterations=1)
+        result = await asolve(QUESTION, mars, client=script.client(), sinks=[events.append])
+        assert about(result)["quality"]["distinct_answers"] >= 3
+        return [event.model_dump(exclude={"timestamp"}) for event in events]
+
+    assert await told() == await told()
+
+
+async def test_one_optimizer_remembers_what_it_learned() -> None:
+    mars, script = Mars(enable_strategy_network=True), Script()
+    first, second = await mars.run(QUESTION, script.client()), await mars.run(QUESTION, script.client())
+    assert (first.strategies["learned"], second.strategies["shown"]) == (["Multiply"], ["Multiply"])
+    assert second.strategies["learned"] == []  # it is known
+    assert mars == Mars(enable_strategy_network=True)
+
+
+async def test_the_text_has_one_thought_and_the_answer() -> None:
+    script = Script(lambda agent: "<think>three fours</think> so Final answer: 12")
+    output = await Mars().run(QUESTION, script.client())
+    assert output.text == "<think>\nthree fours\n\nso Final answer: 12\n</think>\n\n12" == output.as_dict()["text"]
+    assert (output.seed, output.as_dict()["seed"]) == (0, 0)
+
+
+async def test_a_thought_that_was_cut_off_reaches_the_improver_without_its_tag() -> None:
+    script = Script(lambda agent: says(11), only(13), review=lambda prompt: "<think>" + "let me see " * 5)
+    client = script.client()
+    await solved(script, client, review_tokens=9)
+    told = [p.messages[-1].content for p in client.prompts if (p.log_tag or "").startswith("improve")]
+    assert told and all("- let me see" in text and "<think>" not in text for text in told)
+
+
+async def test_the_questions_stop_texts_end_solutions_and_not_reviews() -> None:
+    script = Script(review=lambda prompt: "fine\n\nand dandy")
+    client = script.client()
+    await asolve(QUESTION.but(stop=("\n\n",), presence_penalty=0.5), Mars(), client=client)
+    how = {(p.log_tag or "").split()[0]: p.sampling for p in client.prompts}
+    assert (how["explore"].stop, how["review"].stop) == (("\n\n",), ())
+    assert (how["explore"].presence_penalty, how["review"].presence_penalty) == (0.5, 0.0)
+
+
+async def test_a_vote_counts_what_there_is_when_it_decides() -> None:
+    script = Script(lambda agent: says(agent), only(99), improve=lambda prompt: says(13))
+    result = await solved(script, enable_aggregation=True, aggregation="majority", max_iterations=1)
+    assert (result.answer, result.selection) == ("13", "nothing is verified; majority of 3 solutions")
+
+
+async def test_all_that_are_wanted_are_verified_before_a_majority_decides() -> None:
+    result = await solved(Script(), agents=5, min_verified_solutions=5)
+    assert about(result)["quality"]["verified"] == 5
+
+
+async def test_an_agent_that_fails_may_be_what_decides() -> None:
+    def explore(agent: int) -> str:
+        if agent == 2:
+            return " "
+        return says(12, tokens=STEPS if agent < 2 else 500)
+
+    script = Script(explore)
+    assert (await solved(script, agents=3)).duration_s <= STEPS + REVIEW + 1
+
+
+async def test_a_strategy_of_the_program_that_breaks_is_recorded() -> None:
+    @aggregation.register_aggregator
+    class Broken(aggregation.Aggregator):
+        name = "broken"
+        needs_verdicts = False
+
+        async def aggregate(self, pool: Any, team: Any) -> Any:
+            raise ValueError("a bug")
+
+    try:
+        result = await solved(Script(lambda agent: says(agent)), enable_aggregation=True, aggregation="broken")
+    finally:
+        del aggregation._registered["broken"]
+    assert result.solution.is_verified
+    assert about(result)["failures"] == ["aggregation: broken: ValueError: a bug"]
+
+
+async def test_without_log_probabilities_the_run_says_so_at_once() -> None:
+    class Blind(ScriptedClient):
+        async def _choose(self, prompt: Prompt, options: Sequence[str]) -> Any:
+            raise Unsupported("no log-probabilities")
+
+    with pytest.raises(Unsupported, match="no log-probabilities"):
+        await Mars().run(QUESTION, Blind(Script()))

@@ -148,6 +148,14 @@ def test_a_file_that_cannot_be_used_is_named_with_a_remedy(name: str, remedy: st
         Database(tmp_path / name)
 
 
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "theirs.db") as connection:
+        connection.execute("CREATE TABLE theirs (id INTEGER)")
+    connection.close()
+    with pytest.raises(InvalidConfiguration, match="is a database of another program; name another file"):
+        Database(tmp_path / "theirs.db")
+
+
 def test_an_existing_file_is_gone_on_with(tmp_path: Path) -> None:
     for turn in (1, 2):
         with Database(tmp_path / "mars.db") as database:

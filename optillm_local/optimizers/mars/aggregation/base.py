@@ -41,7 +41,7 @@ async def synthesized(
     step: str = "aggregate",
     notes: Mapping[str, str] | None = None,
 ) -> list[Draft]:
-    """One new solution for each (agent, id, sources), all written at once; those that fail are left out.
+    """One new solution for each (agent, id, sources), all at once; those that fail or are cut off are left out.
 
     Sources stand in the order of their agents: members with the same first sources share their prefix.
     """
@@ -50,10 +50,10 @@ async def synthesized(
         agent, solution_id, sources = job
         sources = sorted(sources, key=lambda draft: (draft.author, draft.id))
         candidates = [{"text": _text(one), "note": (notes or {}).get(one.id, "")} for one in sources]
-        asked = team.instructed(render("mars/aggregate", candidates=candidates))
+        asked = team.instructed(render("mars/aggregate", candidates=candidates, how=agent.approach.how))
         return await team.attempt(team.solve(agent, asked, step, solution_id=solution_id, parents=sources))
 
-    return [draft for draft in await each(write, jobs) if draft]
+    return [draft for draft in await each(write, jobs) if draft and not draft.is_cut_off]
 
 
 def _text(draft: Draft) -> str:

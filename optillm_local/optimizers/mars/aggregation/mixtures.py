@@ -54,7 +54,8 @@ class MixtureOfAgents(Aggregator):
         for number in range(1, team.config.aggregation_loops):
             jobs = [(agent, f"layer-{number}.{agent.number}", layer) for agent in team.agents]
             layer = await synthesized(team, jobs) or layer
-        return _some(await synthesized(team, [(team.agents[0], "mixture", layer)]))
+        last = await synthesized(team, [(team.agents[0], "mixture", layer)])
+        return last or _some([draft for draft in layer if draft not in pool])
 
 
 def _some(made: list[Draft]) -> list[Draft]:

@@ -47,11 +47,13 @@ class MonteCarloTreeSearch(Aggregator):
 async def _expand(node: _Node, team: Team, solution_id: str) -> None:
     parent = node.draft
     assert parent  # noqa: S101 - only the root has none, and it is never a leaf: pools are not empty
-    others = team.others(parent.author, len(team.agents) + team.config.verifiers)
+    others = team.others(parent.author)
     writer = others[len(node.children) % len(others)]
     made = await team.attempt(rewritten(parent, team, writer, "aggregate", solution_id=solution_id))
-    verdict = await team.attempt(team.read(team.others(made.author, 1)[0], made)) if made else None
+    verdict = await team.attempt(team.read(team.others(made.author)[0], made)) if made else None
     node.give_back()
+    if verdict:
+        team.record(verdict)
     if made:
         node.child(made).backup(verdict.probability if verdict else 0.0)
 
