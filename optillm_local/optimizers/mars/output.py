@@ -71,10 +71,10 @@ class Quality:
 
     @property
     def assessment(self) -> Literal["high", "medium", "low"]:
-        """In a word: high is a verified answer of confidence 0.75 or more, low one of 0.5 or less."""
+        """In a word: high is a verified answer of confidence 0.75 or more, low one of 0.5 or less or no answer."""
         if self.is_verified and self.confidence >= 0.75:
             return "high"
-        return "medium" if self.confidence > 0.5 else "low"
+        return "medium" if self.confidence > 0.5 and self.agreement else "low"
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,9 +65,8 @@ def _verified_majority(verified: Sequence[Draft]) -> Selected | None:
 
 async def _synthesis(team: Team, drafts: Sequence[Draft], aggregated: Sequence[Draft]) -> Selected | None:
     method = team.config.aggregation
-    if aggregated and all(
-        draft.solution.phase == "initial" for draft in aggregated
-    ):  # it writes nothing, but picks
+    writes = any(draft.solution.phase != "initial" for draft in aggregated)
+    if aggregated and not writes:  # it picks, and there may be more to pick from by now
         heads = sorted(team.workspace.heads(), key=lambda draft: draft.author)
         aggregated = await team.attempt(aggregation.find(method)().aggregate(heads, team)) or []
         picked = [draft for draft in aggregated if draft.stated is not None]
