@@ -55,7 +55,7 @@ class _Steps:
         self.now = 0
         self._next = anyio.Event()
         self._driven = False
-        self._holders = 0
+        self._holders = self._released = 0
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -65,6 +65,18 @@ class _Steps:
             yield
         finally:
             self._holders -= 1
+            self._released += 1
+
+    async def _settle(self) -> None:
+        """Let every task react to the last step, and to the end of each hold since."""
+        settled = False
+        while not settled:
+            released = self._released
+            if self._holders:
+                await anyio.sleep(0.001)
+            for _ in range(self._PASSES):
+                await checkpoint()
+            settled = not self._holders and released == self._released
 
     async def tick(self) -> None:
         """Wait for the next step. The first to wait drives the clock for all."""
@@ -75,12 +87,7 @@ class _Steps:
                 continue
             self._driven = True
             try:
-                for _ in range(self._PASSES):
-                    await checkpoint()
-                while self._holders:
-                    await anyio.sleep(0.001)
-                    for _ in range(self._PASSES):
-                        await checkpoint()
+                await self._settle()
                 self.now += 1
             finally:  # if the driver is cancelled, the others wake up and one of them drives
                 self._driven = False
