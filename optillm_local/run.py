@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -123,7 +122,7 @@ async def asolve(
         raise InvalidConfiguration("options", options, "an optimizer that exists already has its options")
     else:
         chosen = optimizer
-    prompt = _seeded(Prompt.of(query, **(sampling or {})), seed)
+    prompt = Prompt.of(query, **(sampling or {})).seeded(seed)
     started, before = client.clock(), client.stats()
     meter = Meter(budget or Budget(), started)
     with open_run(sinks, watchers, meter) as run, _failures_told():
@@ -185,12 +184,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _seeded(prompt: Prompt, seed: int | None) -> Prompt:
-    if seed is None:
-        seed = prompt.sampling.seed
-    return prompt.but(seed=random.SystemRandom().randrange(2**31) if seed is None else seed)
 
 
 async def _best_within_budget(optimizer: Optimizer, prompt: Prompt, client: ModelClient, run: Run) -> Solution:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
@@ -168,6 +169,12 @@ class Prompt:
     def but(self, *, log_tag: str | None = None, **sampling: Any) -> Prompt:
         """A copy with other sampling fields or another tag."""
         return replace(self, sampling=self.sampling.but(**sampling), log_tag=log_tag or self.log_tag)
+
+    def seeded(self, seed: int | None = None) -> Prompt:
+        """A copy that draws with `seed`; without one, with its own; without that, with one drawn now."""
+        if seed is None:
+            seed = self.sampling.seed
+        return self.but(seed=random.SystemRandom().randrange(2**31) if seed is None else seed)
 
     def fan(self, n: int) -> list[Prompt]:
         """n copies for n sequences; copy i draws with `seed + i` where there is a seed."""

@@ -124,6 +124,18 @@ def open_run(
 
 
 @contextmanager
+def listening(sink: Sink) -> Iterator[None]:
+    """Tell `sink` too what happens in this run meanwhile."""
+    sinks = current_span().run.sinks
+    sinks.append(sink)
+    try:
+        yield
+    finally:
+        if sink in sinks:  # one that fails is dropped
+            sinks.remove(sink)
+
+
+@contextmanager
 def span(name: str, meter: Meter | None = None) -> Iterator[Span]:
     """Name a phase; tasks started inside belong to it, and count against `meter` too."""
     outer = current_span()

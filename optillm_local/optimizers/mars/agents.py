@@ -295,12 +295,8 @@ class Team:
 
 
 _PHASES = {"explore": "initial", "aggregate": "aggregated", "improve": "improved", "synthesize": "synthesized"}
-_PLAIN: dict[str, Any] = {
-    "stop": (),
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-}  # what the question says of its
-# answers does not hold for reviews
+# What the question says of its answers does not hold for reviews.
+_PLAIN: dict[str, Any] = {"stop": (), "presence_penalty": 0.0, "frequency_penalty": 0.0}
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -26,13 +25,12 @@ async def conclude(team: Team, coordinator: Coordinator, ledger: Ledger, deadlin
         coordinator.rate_shown(chosen.draft.solution.is_verified)
     output = await _packed(team, coordinator, chosen, ledger, deadline)
     team.workspace.complete({"answer": output.answer, **output.as_dict()})
-    confidence = output.quality.confidence
     emit(
         Completed(
             span_id=current_span().id,
             final_answer=output.answer,
             method=output.selection_method,
-            confidence=None if math.isnan(confidence) else confidence,
+            confidence=output.quality.confidence,
             iterations=output.iterations,
         )
     )

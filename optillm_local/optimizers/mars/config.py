@@ -123,11 +123,15 @@ class MarsConfig(BaseModel):
 
         return aggregation.names()
 
+    def told(self) -> dict[str, Any]:
+        """The options that were set; the others are at their defaults."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
     # -- builders -----------------------------------------------------------------------------------------------
 
     def but(self, **changes: Any) -> Self:
         """A copy with some options set; those that were left to their defaults stay so."""
-        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
+        return type(self)(**self.told() | changes)
 
     def with_agents(self, agents: int) -> Self:
         """Another number of agents, with temperatures spread anew."""
@@ -164,7 +168,8 @@ class MarsConfig(BaseModel):
 
     def _anew(self, **changes: Any) -> Self:
         """A copy with another number of agents, which the temperatures that were set would not fit."""
-        told = {name: getattr(self, name) for name in self.model_fields_set - {"temperatures"}}
+        told = self.told()
+        told.pop("temperatures", None)
         return type(self)(**told | changes)
 
     # -- what depends on the question ---------------------------------------------------------------------------
@@ -175,9 +180,8 @@ class MarsConfig(BaseModel):
 
     def for_max_tokens(self, max_tokens: int) -> MarsConfig:
         """What such a run is set to: lightweight in what was not set, if it is to be."""
-        told = {name: getattr(self, name) for name in self.model_fields_set}
         light = _LIGHTWEIGHT if self.is_lightweight(max_tokens) else {}
-        return MarsConfig(**light | told)
+        return MarsConfig(**light | self.told())
 
     def token_budget(self, max_tokens: int) -> int:
         """Most tokens of one call, where the question allows `max_tokens`."""

@@ -44,7 +44,7 @@ class Coordinator:
         self._verifier = Verifier(team)
         self._aggregator = aggregation.find(self._config.aggregation)()
         self._exploring = len(team.agents)
-        self._judging: set[str] = set()
+        self._judging: set[str] = set()  # of the explored ones
         self._failed: list[Draft] = []  # judged and not verified: to be improved in the next round
         self._wave = anyio.CancelScope()
         self._round = anyio.CancelScope()
@@ -100,7 +100,6 @@ class Coordinator:
         self._let_go()
 
     async def _verify(self, draft: Draft) -> None:
-        self._judging.add(draft.id)
         if draft.completion.finish_reason != "abort":
             draft = await self._verifier.verify(draft)
         self._judging.discard(draft.id)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from optillm_local.core.events import Event, OptionsRead, SequenceCompleted, SpanBegin, TextScored
-from optillm_local.core.span import current_span
+from optillm_local.core.span import current_span, listening
 from optillm_local.core.usage import TokenUsage
 
 
@@ -52,9 +52,5 @@ def kept_ledger() -> Iterator[Ledger]:
     """Keep account of the span we are in."""
     here = current_span()
     ledger = Ledger({here.id: here.name})
-    here.run.sinks.append(ledger)
-    try:
+    with listening(ledger):
         yield ledger
-    finally:
-        if ledger in here.run.sinks:  # a sink that fails is dropped
-            here.run.sinks.remove(ledger)

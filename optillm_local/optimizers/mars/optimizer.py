@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, aclosing
 from functools import cached_property
 from typing import ClassVar, Self
 
@@ -16,7 +15,7 @@ from optillm_local.core.events import Event, MarsEvent
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import current_span, span
+from optillm_local.core.span import current_span, listening, span
 from optillm_local.optimizers.mars.agents import Team
 from optillm_local.optimizers.mars.conclusion import conclude
 from optillm_local.optimizers.mars.config import MarsConfig
@@ -53,7 +52,7 @@ class Mars(MarsConfig, Optimizer):
     @classmethod
     def of(cls, config: MarsConfig) -> Self:
         """The optimizer that is set to `config`."""
-        return cls(**{name: getattr(config, name) for name in config.model_fields_set})
+        return cls(**config.told())
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         return (await self.run(query, client)).solution
@@ -81,14 +80,15 @@ class Mars(MarsConfig, Optimizer):
             BudgetExceeded: the budget was spent before there was a solution.
             EngineDead: the engine is gone.
         """
-        question = _seeded(Prompt.of(query))
+        question = Prompt.of(query).seeded()
         config = self.for_max_tokens(question.sampling.max_tokens)
         timeout = Meter(Budget(seconds=config.timeout_seconds), client.clock())
         with ExitStack() as stack:
             database = stack.enter_context(Database(config.path)) if config.path else None
             stack.enter_context(span("mars", timeout))
             ledger = stack.enter_context(kept_ledger())
-            stack.enter_context(_logged(config.debug))
+            if config.debug:
+                stack.enter_context(listening(_log))
             workspace = Workspace(database, question=question.question, config=config.model_dump(mode="json"))
             team = Team(config, question, client, workspace)
             if network is None and config.enable_strategy_network:
@@ -98,11 +98,6 @@ class Mars(MarsConfig, Optimizer):
             if not workspace.drafts():
                 raise _nothing(team, timeout)
             return await conclude(team, coordinator, ledger, timeout)
-
-
-def _seeded(question: Prompt) -> Prompt:
-    seed = question.sampling.seed
-    return question.but(seed=random.SystemRandom().randrange(2**31) if seed is None else seed)
 
 
 def _nothing(team: Team, timeout: Meter) -> Exception:
@@ -120,18 +115,5 @@ def _nothing(team: Team, timeout: Meter) -> Exception:
     return NoSolutions(f"none of {len(team.agents)} agents has a solution: {failures}")
 
 
-@contextmanager
-def _logged(wanted: bool) -> Iterator[None]:
-    """Every event in the log, if wanted."""
-
-    def log(event: Event) -> None:
-        logger.info("%s", event.model_dump_json())
-
-    sinks = current_span().run.sinks
-    if wanted:
-        sinks.append(log)
-    try:
-        yield
-    finally:
-        if log in sinks:
-            sinks.remove(log)
+def _log(event: Event) -> None:
+    logger.info("%s", event.model_dump_json())

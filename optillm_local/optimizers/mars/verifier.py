@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from optillm_local.core.concurrency import task_group
 from optillm_local.core.mars_events import SolutionVerified, VerificationStarted
@@ -101,7 +101,7 @@ class Verifier:
         judged = draft.solution.but(
             is_verified=verified, verification_passes=passes, verification_failures=len(verdicts) - passes
         )
-        draft = assessed(self._team, self._team.workspace.revise(judged))
+        draft = assessed(self._team, replace(draft, solution=judged))
         solution, parts = draft.solution, draft.solution.metadata["confidence"]
         emit(
             SolutionVerified(
