@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from optillm_local.core.client import ModelClient
 from optillm_local.core.errors import InvalidConfiguration, did_you_mean
 from optillm_local.core.optimizer import Optimizer
 
@@ -26,6 +27,37 @@ _BUILT_IN = {
     "best_of_n": "optillm_local.optimizers.best_of_n:BestOfN",
     "self_consistency": "optillm_local.optimizers.self_consistency:SelfConsistency",
     "mars": "optillm_local.optimizers.mars:Mars",
+    "mcts": "optillm_local.optimizers.mcts:MCTS",
+    "rstar": "optillm_local.optimizers.rstar:RStar",
+    "beam_search": "optillm_local.optimizers.beam_search:BeamSearch",
+    "particle_filtering": "optillm_local.optimizers.particle_filtering:ParticleFiltering",
+    "tot": "optillm_local.optimizers.tot:TreeOfThoughts",
+    "ab_mcts": "optillm_local.optimizers.ab_mcts:AdaptiveBranching",
+    "majority_voting": "optillm_local.optimizers.majority_voting:MajorityVoting",
+    "adaptive_consistency": "optillm_local.optimizers.adaptive_consistency:AdaptiveConsistency",
+    "genselect": "optillm_local.optimizers.genselect:GenSelect",
+    "diverse_sampling": "optillm_local.optimizers.diverse_sampling:DiverseSampling",
+    "pvg": "optillm_local.optimizers.pvg:PVG",
+    "auto": "optillm_local.optimizers.auto:Auto",
+    "moa": "optillm_local.optimizers.moa:MixtureOfAgents",
+    "cot_reflection": "optillm_local.optimizers.cot_reflection:ChainOfThoughtReflection",
+    "re2": "optillm_local.optimizers.re2:ReReading",
+    "rto": "optillm_local.optimizers.rto:RoundTripOptimization",
+    "plansearch": "optillm_local.optimizers.plansearch:PlanSearch",
+    "leap": "optillm_local.optimizers.leap:LearningPrinciples",
+    "rsa": "optillm_local.optimizers.rsa:RecursiveSelfAggregation",
+    "deepthink": "optillm_local.optimizers.deepthink:DeepThink",
+    "cepo": "optillm_local.optimizers.cepo:CerebrasPlanning",
+    "thinkdeeper": "optillm_local.optimizers.thinkdeeper:ThinkDeeper",
+    "autothink": "optillm_local.optimizers.autothink:AutoThink",
+    "cot_decoding": "optillm_local.optimizers.cot_decoding:CotDecoding",
+    "entropy_decoding": "optillm_local.optimizers.entropy_decoding:EntropyDecoding",
+    "deepconf": "optillm_local.optimizers.deepconf:DeepConf",
+}
+_COMBINED = {  # by symbol, the one that binds loosest first
+    "|": "optillm_local.optimizers.combine:Vote",
+    "&": "optillm_local.optimizers.combine:Then",
+    "@": "optillm_local.optimizers.combine:Over",
 }
 _registered: dict[str, type[Optimizer]] = {}
 
@@ -52,9 +84,7 @@ def find(name: str) -> type[Optimizer]:
     if name in _registered:
         return _registered[name]
     if name in _BUILT_IN:
-        module, _, attribute = _BUILT_IN[name].partition(":")
-        found: type[Optimizer] = getattr(importlib.import_module(module), attribute)
-        return found
+        return _load(_BUILT_IN[name])
     for point in entry_points(group=GROUP, name=name):
         try:
             loaded: type[Optimizer] = point.load()
@@ -67,9 +97,16 @@ def find(name: str) -> type[Optimizer]:
 def create(name: str, /, **options: Any) -> Optimizer:
     """An optimizer with its options set and checked; text such as "8" is read as the option's type.
 
+    Optimizers combine: `a&b` is one after the other, `a|b` side by side with a vote, and `a@b` is `a` with every
+    sample drawn by `b`; `@` binds tightest, then `&`. An option goes to the part that has it, and `part.option`
+    says which.
+
     Raises:
         InvalidConfiguration: unknown optimizer or option ("did you mean"), or a value that cannot work.
     """
+    for symbol in _COMBINED:
+        if symbol in name:
+            return _combine(symbol, name, options)
     kind = find(name)
     known = [option.name for option in options_of(kind)]
     for option, value in options.items():
@@ -79,6 +116,49 @@ def create(name: str, /, **options: Any) -> Optimizer:
         return TypeAdapter(kind).validate_python(options)
     except ValidationError as error:
         raise InvalidConfiguration.of(error, lambda option: f"{name} option {option}") from None
+
+
+def _load(target: str) -> type[Optimizer]:
+    module, _, attribute = target.partition(":")
+    found: type[Optimizer] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def _combine(symbol: str, name: str, options: Mapping[str, Any]) -> Optimizer:
+    parts = [part.strip() for part in name.split(symbol)]
+    meant: list[dict[str, Any]] = [{} for _ in parts]
+    for option, value in options.items():
+        _refuse_unless_clear(name, option, value)
+        owner, _, its = option.rpartition(".")
+        for part, chosen in zip(parts, meant, strict=True):
+            if _owners(part, option):
+                chosen[its if part == owner else option] = value
+    made = tuple(create(part, **chosen) for part, chosen in zip(parts, meant, strict=True))
+    combinator: Any = _load(_COMBINED[symbol])
+    combined: Optimizer = combinator(members=made)
+    return combined
+
+
+def _refuse_unless_clear(name: str, option: str, value: Any) -> None:
+    """Raises InvalidConfiguration if no optimizer in a combination has the option, or more than one."""
+    owners = _owners(name, option)
+    if not owners:
+        known = [f"{leaf}.{its}" if "." in option else its for leaf, its in _options_within(name)]
+        raise InvalidConfiguration(f"{name} option {option}", value, did_you_mean(option, set(known)))
+    if len(owners) > 1:
+        choices = " or ".join(f"{owner}.{option}" for owner in owners)
+        raise InvalidConfiguration(f"{name} option {option}", value, f"say which: {choices}")
+
+
+def _owners(name: str, option: str) -> list[str]:
+    """The optimizers in a combination that an option is for; it may say itself which."""
+    return sorted({leaf for leaf, its in _options_within(name) if option in (its, f"{leaf}.{its}")})
+
+
+def _options_within(name: str) -> list[tuple[str, str]]:
+    """Every optimizer in a combination with each of its options."""
+    leaves = map(str.strip, re.split(r"[|&@]", name))
+    return [(leaf, option.name) for leaf in leaves for option in options_of(find(leaf))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,5 +197,23 @@ def _type_name(annotation: Any) -> str:
 
 
 def options_as_dict(optimizer: Optimizer) -> Mapping[str, Any]:
-    """What an optimizer was set to, for the record."""
-    return {option.name: getattr(optimizer, option.name) for option in options_of(type(optimizer))}
+    """What an optimizer was set to, for the record; of an option that has options itself, they are told too."""
+    return {option.name: _plain(getattr(optimizer, option.name)) for option in options_of(type(optimizer))}
+
+
+def spelled(value: Any) -> Any:
+    """A default as one would write it: what has a name goes by it where its own options are at their defaults."""
+    plain = _plain(value)
+    return plain["name"] if isinstance(plain, dict) and "name" in plain and value == type(value)() else plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, ModelClient):
+        return value.model
+    if isinstance(value, Optimizer):
+        return {"name": value.name, **options_as_dict(value)}
+    if is_dataclass(value) and not isinstance(value, type) and hasattr(value, "name"):
+        return {"name": value.name} | {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return value

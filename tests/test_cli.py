@@ -16,7 +16,7 @@ from optillm_local import ModelClient, Optimizer, Prompt, ScriptedClient, Soluti
 from optillm_local.cli import main
 from optillm_local.cli.solve import parse_options
 from optillm_local.core import errors
-from optillm_local.optimizers._options import optimizer_options
+from optillm_local.core.options import frozen_options
 from optillm_local.store import read_events
 
 
@@ -33,7 +33,7 @@ def no_engine(settings: Any, progress: Callable[[str], None]) -> ModelClient:
     pytest.fail("the engine was started for a command that cannot work")
 
 
-@optimizer_options
+@frozen_options
 class Fails(Optimizer):
     """Raises the error it is told to."""
 
@@ -80,7 +80,7 @@ def test_json_is_one_object_with_everything(capsys: pytest.CaptureFixture[str]) 
     assert {"prompt", "cached", "completion", "reasoning", "discarded", "total"} == set(found["usage"])
     assert {"steps", "computed_prompt_tokens", "generated_tokens", "mean_batch"} <= set(found["engine"])
     assert (found["answer"], found["seed"], found["model"]) == ("12", 5, "scripted")
-    assert found["options"] == {"n": 3, "weights": "probability"}
+    assert found["options"] == {"n": 3, "weights": "probability", "stop": "decided"}
 
 
 def test_what_libraries_print_does_not_reach_stdout(capsys: pytest.CaptureFixture[str]) -> None:

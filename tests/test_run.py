@@ -22,8 +22,8 @@ from optillm_local import (
 )
 from optillm_local.core.budget import Meter
 from optillm_local.core.errors import BudgetExceeded, InvalidConfiguration, RequestRejected
+from optillm_local.core.options import frozen_options
 from optillm_local.core.span import keep, open_run
-from optillm_local.optimizers._options import optimizer_options
 from optillm_local.optimizers.best_of_n import BestOfN
 
 QUESTION = "What is 3 * 4?"
@@ -41,7 +41,7 @@ def by_seed(prompt: Prompt) -> str:
     return f"{prompt.sampling.seed} says: {'word ' * ((prompt.sampling.seed or 0) % 5)}12."
 
 
-@optimizer_options
+@frozen_options
 class Insists(Optimizer):
     """Asks until the budget is spent, and keeps the candidates it is given on the way."""
 
@@ -103,7 +103,8 @@ async def test_events_tell_the_run_in_order() -> None:
     result = await asolve(QUESTION, "self_consistency", n=2, client=twelve(), sinks=[events.append], seed=3)
     assert [event.event for event in events] == [
         *("run_started", "span_begin", "sequence_started", "sequence_started"),
-        *("sequence_completed", "votes_counted", "sequence_completed", "votes_counted", "span_end"),
+        *("sequence_completed", "votes_counted", "stopped_early"),
+        *("sequence_completed", "votes_counted", "span_end"),
         *("solution_generated", "solution_generated", "answer_selected", "run_completed"),
     ]
     first, last = events[0], events[-1]
@@ -144,7 +145,7 @@ async def test_sampling_and_options_reach_model_and_optimizer() -> None:
     result = await asolve(
         QUESTION, "best_of_n", n="2", client=client, sampling={"temperature": 0.25, "max_tokens": 2}
     )
-    assert result.options == {"n": 2, "select": "verifier"}
+    assert (result.options["n"], result.options["scorer"]["name"]) == (2, "verifier")
     assert [one.temperature for one in result.solutions] == [0.25, 0.25]
     assert [one.token_count for one in result.solutions] == [2, 2]
 

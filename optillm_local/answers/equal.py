@@ -2,11 +2,11 @@ r"""Tell which answers are the same answer.
 
 Three tests, cheapest first; a later one is asked only what an earlier one cannot know:
 
-1. Equal normal forms (`normalize`). Numbers have one form per value: 0.5, 1/2 and \frac{1}{2} are
-   equal, 1/3 and 0.333333 are not. A unit is dropped, because the question fixes it: $15,
+1. Equal normal forms (`normalize`). Code has the form that `optillm_local.answers.code` gives it.
+   Numbers have one form per value: 0.5, 1/2 and \frac{1}{2} are equal, 1/3 and 0.333333 are not. A unit is dropped, because the question fixes it: $15,
    "15 apples" and 15 are equal, and so are 50% and 50 (the rule of Math-Verify's grader), but not
    50% and 0.5. The price is that "2 hours" equals "2 minutes".
-2. Two plain numbers, or anything and a word, with different normal forms are different.
+2. Two plain numbers, or anything and a word or code, with different normal forms are different.
 3. What is left is a formula against a formula or a number. Math-Verify (Hugging Face, 2025)
    decides, in a process that is killed when it takes too long: sympy may run forever (9^{9^{9^9}}).
 """
@@ -23,6 +23,7 @@ from anyio import to_thread
 from anyio.lowlevel import RunVar
 
 from optillm_local.answers._process import NoVerdict, NoWorker, Worker
+from optillm_local.answers.code import normal_code, unfenced
 from optillm_local.answers.extract import is_formula, tidy
 
 _worker = Worker()
@@ -54,6 +55,14 @@ _LATEX = tuple(
     )
 )
 
+# "1, 234" is a list and "1. 5" an item of one: without their spaces they would be numbers.
+_COMMA = re.compile(r" ?,(?: (?!\d{3}(?!\d)))?")
+_SPACE = re.compile(r"(?<![\w,.]) | (?![\w.])")
+_PUNCTUATION = " .,;:!?\"'*"
+_ARTICLE = re.compile(rf"^(?:(?:the|an?) [{_PUNCTUATION}]*)+(?=.)")
+# A form may be of another kind than the answer: "The 0.50" is words, and "0.50" is a number.
+_MOST_ROUNDS = 8
+
 _FRACTION = re.compile(r"\\frac\s*(?:\{(-?\d+)\}\s*\{(\d+)\}|(\d)\s*(\d)(?!\d))")
 _AMOUNT = re.compile(
     r"(?P<sign>[-+]?)\s*[$€£¥₹]?\s*(?P<minus>-?)"
@@ -64,6 +73,7 @@ _AMOUNT = re.compile(
     r"(?P<unit>.*)"
 )
 _LONGEST_AMOUNT = 100
+_LONGEST_FORMULA = 2000  # characters; a polynomial of that length takes about as long as the worker is given
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _UNIT = re.compile(
     r"\s*(?:%|[€£¥₹]|(?:[kcm]m|[km]?g|ml|mph|k?wh|usd|eur)\b)?"
@@ -81,26 +91,37 @@ _NOT_A_UNIT = re.compile(
 def normalize(answer: str) -> str:
     """The form in which two spellings of the same answer are the same string.
 
-    An amount becomes its exact value ("1/2", "1234"), a formula loses its spaces, and words lose
-    their case, outer punctuation and leading article.
+    An amount becomes its exact value ("1/2", "1234"), a formula loses its spaces, code loses its
+    layout, and words lose their case, outer punctuation and leading article. The form of a form is
+    itself.
     """
+    form = answer
+    for _ in range(_MOST_ROUNDS):
+        before, form = form, _form(form)
+        if form == before:
+            break
+    return form
+
+
+def _form(answer: str) -> str:
     text = _respell(answer)
     if (value := _amount(text)) is not None:
         return str(value)
     if is_formula(text):
-        return re.sub(r"(?<!\w) | (?!\w)", "", text)
-    words = re.sub(r"\s*,\s*", ",", text.casefold()).strip(" .,;:!?\"'*")
-    return re.sub(r"^(?:(?:the|an?) )+(?=.)", "", words)
+        return _SPACE.sub("", _COMMA.sub(",", text))
+    if (code := normal_code(unfenced(answer) or answer)) is not None:
+        return code
+    return _ARTICLE.sub("", _COMMA.sub(",", text.casefold()).strip(_PUNCTUATION))
 
 
 class AnswerClasses:
     """Sorts answers into classes of equal ones as they come; classes are numbered from 0 by first appearance.
 
     An answer joins the first class whose first member it equals: equality of formulas is not
-    transitive ("x = 5" equals 5, and 5 equals "y = 5"). A formula that cannot be compared within
-    `timeout_s` equals only its own spellings. There is at most one timed request to the worker for
-    each distinct answer, and none while all answers are plain numbers or words. Tasks of one event
-    loop may share an instance.
+    transitive ("x = 5" equals 5, and 5 equals "y = 5"). A formula that is longer than any reader's,
+    or that cannot be compared within `timeout_s`, equals only its own spellings. There is at most one
+    timed request to the worker for each distinct answer, and none while all answers are plain
+    numbers, words or code. Tasks of one event loop may share an instance.
     """
 
     def __init__(self, *, timeout_s: float = 2.0) -> None:
@@ -119,7 +140,7 @@ class AnswerClasses:
         key = normalize(answer)
         async with self._turn:
             if key not in self._class_of:
-                self._class_of[key] = await self._place(key, _latex(answer))
+                self._class_of[key] = await self._place(key, _latex(key))
                 self._count = max(self._count, self._class_of[key] + 1)
             return self._class_of[key]
 
@@ -186,7 +207,7 @@ def _respell(answer: str) -> str:
 
 def _amount(text: str) -> Fraction | None:
     """The value of a text that is one number, with or without currency, scale and unit."""
-    text = _FRACTION.sub(lambda ratio: f" {ratio[1] or ratio[3]}/{ratio[2] or ratio[4]}", text)
+    text = _FRACTION.sub(lambda ratio: f" {ratio[1] or ratio[3]}/{ratio[2] or ratio[4]} ", text)
     amount = _AMOUNT.fullmatch(text.strip().casefold()) if len(text) <= _LONGEST_AMOUNT else None
     if amount is None or not _is_unit(amount["unit"]):
         return None
@@ -205,13 +226,13 @@ def _is_unit(text: str) -> bool:
     return not any(_NOT_A_UNIT.fullmatch(word) or (len(word) == 1 and word not in _SHORT_UNITS) for word in words)
 
 
-def _latex(answer: str) -> str | None:
-    """What Math-Verify is given for `answer`; None if it is words."""
-    text = _respell(answer)
-    if (value := _amount(text)) is not None:
-        return str(value)
-    if not is_formula(text):
+def _latex(form: str) -> str | None:
+    """What Math-Verify is given for a normal form; None if it is words, code or too long."""
+    if _amount(form) is not None:
+        return form
+    if len(form) > _LONGEST_FORMULA or not is_formula(form):
         return None
+    text = form
     for pattern, replacement in _LATEX:
         text = pattern.sub(replacement, text)
     return text

@@ -6,19 +6,29 @@ asked for a box also writes numbers, and a number is only a guess at what it mea
 1. ``\boxed{x}`` or ``\fbox{x}`` (the convention of MATH, Hendrycks et al. 2021),
 2. ``<answer>x</answer>`` (DeepSeek-R1's template, 2025),
 3. ``#### x`` (GSM8K, Cobbe et al. 2021),
-4. "Final answer: x", "Answer: x", "The answer is x",
-5. a text that is nothing but a formula, a date or a time,
-6. the last number,
-7. a text that is nothing but one short line.
+4. ``{"final_answer": x}`` or else ``{"answer": x}``, a field of JSON,
+5. "Final answer: x", "Answer: x", "The answer is x", "The correct option is B",
+6. ``{"result": x}``, which may also be that of a step,
+7. a last line that is nothing but a formula, a date, a time or a choice letter,
+8. the last number,
+9. the last block of code, or a text that is nothing but code,
+10. a text that is nothing but one short line.
+
+Code is one answer, and what it holds states none: not the numbers, and not the
+``print("Answer:", x)``. So 7 and 8 look only at what follows the last block of code, and 4 to 6
+pass over blocks whose fence names a programming language.
 
 Within one way the last statement wins: models correct themselves forwards ("The answer is 3.
 Wait, no: the answer is 4."). What comes back is the model's own wording without its packaging
-(delimiters, emphasis, a closing full stop); units, currency and separators stay, since
+(delimiters, emphasis, fences, a closing full stop); units, currency and separators stay, since
 `optillm_local.answers.equal` is the module that judges them.
 """
 
 import re
 from collections.abc import Iterable, Iterator
+
+from optillm_local.answers.code import block_at, blocks, normal_code, unfenced
+from optillm_local.answers.fields import fields
 
 SHORT = 60
 """Characters up to which one line is taken for an answer rather than for a sentence."""
@@ -28,6 +38,7 @@ _DELIMITERS = (
     ("$", "$"),
     (r"\(", r"\)"),
     (r"\[", r"\]"),
+    ("```", "```"),
     ("`", "`"),
     ('"', '"'),
     ("'", "'"),
@@ -44,13 +55,15 @@ _HASHED = re.compile(r"^[ \t]*####(?!#)[ \t]*(\S.*)$", re.MULTILINE)
 # After "answer": "to the question", "(in dollars)"; then a colon, a verb, or nothing else on a
 # line of its own (a Markdown heading).
 _MARKER = re.compile(
+    # A choice needs its letter: "the best option is to wait" states none.
+    r"\b(?:correct|right|best)\s+(?:option|choice)\s*(?:is\b|:)(?=[\s:*_($]{0,8}(?-i:[A-J])\b)|"
     r"\banswers?(?:\s+to\s[^.:\n]{1,80}?)?(?:\s*\([^)\n]{1,40}\))?"
     r"(?:[*_`]*\s*:|\s+(?:is|are|should\s+be|must\s+be)\b[*_`]*:?)"
     r"|^[#*_ \t]*(?:the\s+|my\s+)?(?:final\s+)?answer[*_ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-# What may stand between the marker and the answer: emphasis, a fence or an opened display formula.
-_PACKAGING = re.compile(r"(?:\s|\*\*|```\w*\n|\$\$[ \t]*\n|\\\[[ \t]*\n)*")
+# What may stand between the marker and the answer: emphasis or an opened display formula.
+_PACKAGING = re.compile(r"(?:\s|\*\*|\$\$[ \t]*\n|\\\[[ \t]*\n)*")
 # A full stop ends the sentence unless it follows an initial or a title; "5!" is a factorial.
 _SENTENCE_END = re.compile(
     r"(?<!\b[A-Z])(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bMt)(?:[.?]|(?<!\d)!)[*_]*\s+(?=[A-Z(\"'*])"
@@ -76,10 +89,13 @@ _CHOICE = re.compile(
     r"(?:(?i:option|choice)\s+)?(?:\(([A-J])\)|([A-J])\))(?:[.:]?\s(?!.*\b[A-J]\)).*)?"
     r"|([A-J])\.\s+(?![A-Z]\.)[^a-z].*"
     r"|(?i:option|choice)\s+([A-J])"
-    r"|\(([a-j])\)",
+    r"|(?:(?i:option|choice)\s+)?\(([a-j])\)",
     re.DOTALL,
 )
+_CHOICE_LETTER = re.compile(r"[A-J]")
 
+# Of a line below others; "2. 7" and "3) 7" are items of a list.
+_FORMULA_START = re.compile(r"(?!\d+[.)]\s)[\w\\($\[]")
 _FORMULA_SIGN = re.compile(r"[\d\\^=<>+*/|!]|\bpi\b")
 _COMMAND = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}|(?<!\S)[^\W\d_]{2}(?!\S)")
@@ -94,15 +110,14 @@ def extract_answer(text: str, *, deliberate: bool = False) -> str | None:
     A leading ``<think>`` block is not part of the statement; one that was never closed means that
     the model was cut off before it answered. See the module for the order of precedence.
 
-    With `deliberate`, only what is marked as the answer counts (1 to 4): the last number of a text that was
-    cut off is no answer.
+    With `deliberate`, only what is marked as the answer counts (1 to 6): the last number of a text that was
+    cut off is no answer, and neither is a block that was never closed.
     """
     visible = _after_thinking(text)
-    marked, unmarked = (_boxed, _tagged, _hashed, _phrased), (_bare_formula, _last_number, _short_line)
-    for find in marked if deliberate else marked + unmarked:
+    for find in (_boxed, _tagged, _hashed, _answer_field, _phrased, _result_field):
         if answer := find(visible):
             return answer
-    return None
+    return None if deliberate else _unmarked(visible)
 
 
 def tidy(text: str) -> str:
@@ -111,7 +126,10 @@ def tidy(text: str) -> str:
     >>> tidy("**$\\text{(B)}$.**")
     'B'
     """
-    text = text.replace("\u2212", "-")
+    code = unfenced(text)
+    if code and "\n" in code:
+        return code
+    text = (code or text).replace("\u2212", "-")
     for _ in range(_MOST_WRAPPINGS):
         text = _unwrap(text)
     return _choice(text)
@@ -163,17 +181,17 @@ def _choice(text: str) -> str:
     return next(letter for letter in choice.groups() if letter).upper() if choice else text
 
 
-def _last_stated(candidates: Iterable[str]) -> str | None:
-    answers = (tidy(candidate) for candidate in reversed(list(candidates)))
-    return next(filter(None, answers), None)
+def _first_stated(candidates: Iterable[str]) -> str | None:
+    return next(filter(None, map(tidy, candidates)), None)
 
 
 def _boxed(text: str) -> str | None:
-    return _last_stated(_boxes(text))
+    return _first_stated(text[inside] for inside in reversed(list(_boxes(text))))
 
 
-def _boxes(text: str) -> Iterator[str]:
-    # One pass with a stack: a model stuck in a loop writes thousands of boxes it never closes.
+def _boxes(text: str) -> Iterator[slice]:
+    # One pass with a stack, and no copies: a model stuck in a loop writes thousands of boxes, one in
+    # the other or never closed.
     opened: list[int | None] = []
     for token in _BRACES.finditer(text):
         if token["box"]:
@@ -181,11 +199,12 @@ def _boxes(text: str) -> Iterator[str]:
         elif token[0] == "{":
             opened.append(None)
         elif token[0] == "}" and opened and (start := opened.pop()) is not None:
-            yield text[start : token.start()]
+            yield slice(start, token.start())
 
 
 def _tagged(text: str) -> str | None:
-    return _last_stated(_phrased(inside) or inside for inside in _tags(text))
+    insides = reversed(list(_tags(text)))
+    return _first_stated(_answer_field(inside) or _phrased(inside) or inside for inside in insides)
 
 
 def _tags(text: str) -> Iterator[str]:
@@ -201,29 +220,72 @@ def _tags(text: str) -> Iterator[str]:
 def _hashed(text: str) -> str | None:
     # "####" also heads a Markdown section: count it if a lone number follows or if it ends the text.
     end = len(text.rstrip())
-    lines = _HASHED.finditer(text)
-    return _last_stated(line[1] for line in lines if _NUMBER.fullmatch(tidy(line[1])) or line.end() >= end)
+    lines = reversed(list(_HASHED.finditer(text)))
+    return _first_stated(line[1] for line in lines if _NUMBER.fullmatch(tidy(line[1])) or line.end() >= end)
+
+
+def _answer_field(text: str) -> str | None:
+    return _field(text, "final_answer", "answer")
+
+
+def _result_field(text: str) -> str | None:
+    return _field(text, "result")
+
+
+def _field(text: str, *keys: str) -> str | None:
+    return _first_stated(value for value, start in fields(text, *keys) if not _is_in_code(text, start))
 
 
 def _phrased(text: str) -> str | None:
     for marker in reversed(list(_MARKER.finditer(text))):
-        if answer := _statement_at(text, marker.end()):
+        if not _is_in_code(text, marker.start()) and (answer := _statement_at(text, marker.end())):
             return answer
     return None
+
+
+def _is_in_code(text: str, position: int) -> bool:
+    block = block_at(text, position)
+    return block is not None and block.has_code_language
 
 
 def _statement_at(text: str, position: int) -> str:
     packaging = _PACKAGING.match(text, position)
     start = packaging.end() if packaging else position
+    block = block_at(text, start)
+    if block and block.start >= position:
+        # One that was never closed is an answer only if the text was not cut off: see `_unmarked`.
+        return tidy(text[block.start : block.end]) if block.closed else ""
     line = text[start:].partition("\n")[0]
     answer = tidy(_SENTENCE_END.split(line, maxsplit=1)[0])
     # A long line below "Answer:" is the start of an explanation.
     return answer if "\n" not in text[position:start] or len(answer) <= SHORT else ""
 
 
-def _bare_formula(text: str) -> str | None:
-    formula = tidy(text)
-    return _right_side(formula) if "\n" not in formula and _is_wordless(formula) else None
+def _unmarked(text: str) -> str | None:
+    """What a text without any mark seems to end in."""
+    code, rest = _last_code(text)
+    return _bare_line(rest) or _last_number(rest) or code or _short_line(text) or None
+
+
+def _last_code(text: str) -> tuple[str | None, str]:
+    """The last block of code, and the text that follows it; the whole text where there is none."""
+    found = blocks(text)
+    for block in reversed(found):
+        if block.is_code:
+            return block.content if "\n" in block.content else tidy(block.content), text[block.end :]
+    if not found and not is_formula(text) and normal_code(text) is not None:
+        return text.strip(), ""
+    return None, text
+
+
+def _bare_line(text: str) -> str | None:
+    before, _, last = text.strip().rpartition("\n")
+    line = tidy(last)
+    if _CHOICE_LETTER.fullmatch(line):
+        return line
+    # Where other lines come before it, it may also be an arrow, an item of a list or a row of a table.
+    is_doubtful = bool(before) and ("|" in line or not _FORMULA_START.match(line))
+    return _right_side(line) if _is_wordless(line) and not is_doubtful else None
 
 
 def _last_number(text: str) -> str | None:

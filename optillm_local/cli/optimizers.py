@@ -14,15 +14,26 @@ from rich.table import Table
 from rich.text import Text
 
 from optillm_local import registry
+from optillm_local.cli import catalog
 
 
-def command(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False) -> int:
+def command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a page that also says what each asks of the model.")
+    ] = False,
+) -> int:
     """List the optimizers and their options.
 
-    Set an option with [cyan]optillm-local solve ... -O NAME -o OPTION=VALUE[/cyan].
+    Set an option with [cyan]optillm-local solve ... -O NAME -o OPTION=VALUE[/cyan]. Combine them:
+    [cyan]-O "re2&moa"[/cyan] one after the other, [cyan]-O "mcts|best_of_n"[/cyan] side by side with a vote,
+    [cyan]-O "best_of_n@thinkdeeper"[/cyan] the best of n long thoughts; [cyan]-o best_of_n.n=8[/cyan] sets an
+    option of one part.
     """
     known = [describe(name) for name in registry.names()]
-    if as_json:
+    if as_markdown:
+        typer.echo(catalog.page(known))
+    elif as_json:
         typer.echo(json.dumps(known, allow_nan=False))
     else:
         Console().print(*_tables(known), sep="\n")
@@ -30,22 +41,22 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON l
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Name, description and options of an optimizer; one that cannot be loaded says why."""
+    """Name, description, source and options of an optimizer; one that cannot be loaded says why."""
     try:
         kind = registry.find(name)
     except Exception as error:  # other packages' code: one that fails must not hide the rest
         return {
             "name": name,
             "description": f"cannot be loaded: {type(error).__name__}: {error}",
+            "source": "",
             "options": [],
         }
     options = [
-        {"name": o.name, "type": o.type, "default": o.default, "description": o.description}
+        {"name": o.name, "type": o.type, "default": registry.spelled(o.default), "description": o.description}
         for o in registry.options_of(kind)
     ]
-    plain: dict[str, Any] = to_jsonable_python(
-        {"name": name, "description": kind.description, "options": options}, inf_nan_mode="null", fallback=str
-    )
+    about = {"name": name, "description": kind.description, "source": kind.source, "options": options}
+    plain: dict[str, Any] = to_jsonable_python(about, inf_nan_mode="null", fallback=str)
     return plain
 
 

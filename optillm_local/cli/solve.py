@@ -81,7 +81,7 @@ def command(
 
     [cyan]optillm-local solve "What is 12 * 13?" -o n=8[/cyan]
 
-    [cyan]optillm-local solve - -O best_of_n -o select=confidence --json < question.txt[/cyan]
+    [cyan]optillm-local solve - -O best_of_n -o scorer=confidence --json < question.txt[/cyan]
 
     [cyan]optillm-local solve "..." -O mars -o agents=5 -o enable_aggregation=true[/cyan]
 

@@ -30,16 +30,17 @@ from optillm_local.core.completion import (
 from optillm_local.core.errors import ClientError, InvalidConfiguration
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.streaming import StreamingClient
-from optillm_local.core.thinking import split_thinking
+from optillm_local.core.thinking import is_thinking, split_thinking
 from optillm_local.core.usage import EngineStats, TokenUsage
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the model says, and how sure it is: `logprob` in nats for each of its tokens."""
+    """What the model says, and how sure it is: `logprobs` in nats of its first tokens, `logprob` of each other."""
 
     text: str
     logprob: float = -0.1
+    logprobs: tuple[float, ...] = ()
 
 
 Answers = Callable[[Prompt], str | Reply] | Sequence[str | Reply] | Mapping[str, str | Reply]
@@ -122,11 +123,21 @@ class ScriptedClient(StreamingClient):
         self.prompts: list[Prompt] = []
         self._answers, self._choices = answers, choices
         self._turns = itertools.count()
+        self._vocabulary: dict[int, str] = {}
         self._seconds_per_token = seconds_per_token
         self._steps = _Steps()
         self._open_sequences = 0
         self._stats = EngineStats()
         self._closed = False
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        pieces = _tokens(text)
+        self._vocabulary |= {_token_id(piece): piece for piece in pieces}
+        return tuple(map(_token_id, pieces))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text; of a token that was never in any, its id in angle brackets."""
+        return "".join(self._vocabulary.get(token, f" <{token}>") for token in token_ids)
 
     def clock(self) -> float:
         """Virtual seconds since the client was made."""
@@ -159,6 +170,7 @@ class ScriptedClient(StreamingClient):
 
     async def _decode(self, prompt: Prompt, reply: Reply) -> AsyncGenerator[ResponseEvent, None]:
         prompt_tokens = self._begin(prompt)
+        self.encode(reply.text)  # what it says can be decoded
         transcript, said, shown = Transcript(), "", 0
         deltas = list(_deltas(reply, prompt.sampling.logprobs))
         finish: FinishReason = "length" if len(deltas) >= prompt.sampling.max_tokens else "stop"
@@ -177,7 +189,8 @@ class ScriptedClient(StreamingClient):
                     break
         finally:
             self._open_sequences -= 1
-        thinking = split_thinking("".join(transcript.text))
+        begun = prompt.messages[-1].content if prompt.messages[-1].role == "assistant" else ""
+        thinking = split_thinking("".join(transcript.text), opened=is_thinking(begun))
         yield Completed(
             transcript.finish(
                 finish,
@@ -260,14 +273,15 @@ def _token_id(piece: str) -> int:
 
 
 def _deltas(reply: Reply, alternatives: int | None) -> Iterator[OutputTextDelta]:
-    for piece in _tokens(reply.text):
+    sure = itertools.chain(reply.logprobs, itertools.repeat(reply.logprob))
+    for piece, logprob in zip(_tokens(reply.text), sure, strict=False):
         token = _token_id(piece)
         top: tuple[tuple[tuple[int, float], ...], ...] = ()
         if alternatives:
-            rest = math.log(max(1e-9, -math.expm1(reply.logprob)) / alternatives)
+            rest = math.log(max(1e-9, -math.expm1(logprob)) / alternatives)
             others = tuple((token + i, rest) for i in range(1, alternatives))
-            top = (((token, reply.logprob), *others),)
-        yield OutputTextDelta(piece, (token,), () if alternatives is None else (reply.logprob,), top)
+            top = (((token, logprob), *others),)
+        yield OutputTextDelta(piece, (token,), () if alternatives is None else (logprob,), top)
 
 
 def _end_of_answer(text: str, stops: Sequence[str], *, is_whole: bool) -> tuple[int, bool]:

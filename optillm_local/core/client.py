@@ -63,6 +63,14 @@ class ModelClient(ABC):
     async def _score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
         raise Unsupported(f"{type(self).__name__} cannot score given text")
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The token ids of a text as it stands inside a turn: nothing is added before or after it."""
+        raise Unsupported(f"{type(self).__name__} cannot tell the tokens of a text")
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        raise Unsupported(f"{type(self).__name__} cannot tell the text of tokens")
+
     def stats(self) -> EngineStats:
         """Counters of the engine since it started; all zero where the backend cannot tell."""
         return EngineStats()

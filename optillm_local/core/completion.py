@@ -21,8 +21,8 @@ class Completion:
         text: what the model wrote, thinking included, special tokens left out.
         token_ids: what it generated, the end-of-sequence token included.
         finish_reason: `stop` (end token or stop text), `length` (max_tokens or context), `abort`.
-        logprobs: natural log-probability of each token under the unscaled model, one per id;
-            empty if not asked for.
+        logprobs: natural log-probability of each token under the unscaled model, one per id; NaN where it was put
+            into the model's mouth; empty if not asked for.
         top_logprobs: per token, (id, log-probability) of the likeliest alternatives; empty if not asked for.
         reasoning: the part inside thinking tags, without them.
         answer: the part after the thinking; equal to `text` where there is none.
@@ -42,8 +42,9 @@ class Completion:
 
     @property
     def mean_logprob(self) -> float:
-        """Length-normalised log-likelihood in nats per token; NaN without log-probabilities."""
-        return math.fsum(self.logprobs) / len(self.logprobs) if self.logprobs else math.nan
+        """Length-normalised log-likelihood in nats per token, of the known ones; NaN if none is."""
+        known = [logprob for logprob in self.logprobs if not math.isnan(logprob)]
+        return math.fsum(known) / len(known) if known else math.nan
 
     @property
     def confidence(self) -> float:

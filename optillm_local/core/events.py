@@ -88,6 +88,14 @@ class SequenceCompleted(Record):
     usage: Usage
 
 
+class StoppedEarly(Record):
+    """Sequences are told to end before their time, and why; one that ends in the same step may still be whole."""
+
+    event: Literal["stopped_early"] = "stopped_early"
+    sequence_ids: list[str]
+    reason: str
+
+
 class OptionsRead(Record):
     """A decision was read from log-probabilities."""
 
@@ -164,6 +172,7 @@ Event = Annotated[
     | SequenceStarted
     | TokensDecoded
     | SequenceCompleted
+    | StoppedEarly
     | OptionsRead
     | TextScored
     | VotesCounted

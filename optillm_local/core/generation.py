@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from optillm_local.core.completion import Completed, Completion, ResponseEvent
 from optillm_local.core.errors import EngineDead
-from optillm_local.core.events import SequenceCompleted, SequenceStarted, TokensDecoded
+from optillm_local.core.events import SequenceCompleted, SequenceStarted, StoppedEarly, TokensDecoded
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.span import current_span, usage_record
 
@@ -42,8 +42,11 @@ class Generation(ABC):
         """
 
     @abstractmethod
-    def stop(self, index: int | None = None) -> None:
-        """End one sequence, or all: each still delivers its `Completed`, with what it had, as `abort`."""
+    def stop(self, index: int | None = None, because: str = "") -> None:
+        """End one sequence, or all: each still delivers its `Completed`, with what it had, as `abort`.
+
+        This is the one way in which work that is decided ends: `because` goes on the record.
+        """
 
 
 class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
@@ -66,10 +69,10 @@ class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
         here = current_span()
         here.check_budgets(clock())
         self._here, self._clock, self._virtual_time = here, clock, virtual_time
-        self._stopped = False
         self._prompts = [p.but(max_tokens=here.within_budgets(p.sampling.max_tokens)) for p in prompts]
         self._seen = [0] * len(prompts)
         self._running = set(range(len(prompts)))
+        self._ending: set[int] = set()  # told to stop, and still to deliver their end
         self._ids = [here.run.new_id("sequence") for _ in prompts]
         if any(m.budget.tokens for m in here.meters) or here.run.watchers:
             report_every = min(report_every, NOW_AND_THEN)
@@ -95,8 +98,13 @@ class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
         await self._drain()
         return await self._context.__aexit__(kind, error, trace)
 
-    def stop(self, index: int | None = None) -> None:
-        self._inner.stop(index)
+    def stop(self, index: int | None = None, because: str = "no longer needed") -> None:
+        running = self._running if index is None else self._running & {index}
+        ids = [self._ids[i] for i in sorted(running - self._ending)]
+        self._ending |= running
+        if ids:
+            self._here.run.emit(StoppedEarly(span_id=self._here.id, sequence_ids=ids, reason=because))
+            self._inner.stop(index)
 
     async def __anext__(self) -> tuple[int, ResponseEvent]:
         if not self._running:
@@ -112,7 +120,7 @@ class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
         """End what still runs and count it, even in a cancelled task: nothing decodes for nobody."""
         if not self._running:
             return
-        self._inner.stop()
+        self.stop()
         with anyio.CancelScope(shield=True):
             while self._running:
                 try:
@@ -157,6 +165,5 @@ class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
         )
 
     def _spend(self, tokens: int) -> None:
-        if self._here.spend(tokens, self._clock()) and self._running and not self._stopped:
-            self._stopped = True
-            self._inner.stop()
+        if self._here.spend(tokens, self._clock()):
+            self.stop(because="the budget is spent")

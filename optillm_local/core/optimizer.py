@@ -22,10 +22,12 @@ class Optimizer(ABC):
     Attributes:
         name: how it is called on the command line and in `create`.
         description: one line for the table of optimizers.
+        source: the paper or program it comes from.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
+    source: ClassVar[str] = ""
 
     @abstractmethod
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
@@ -22,17 +23,25 @@ class Message:
         content: the text.
         token_ids: of an assistant turn that this engine generated, the ids it generated. A follow-up
             continues from them and not from re-tokenised text, so that they are prefix-cache hits.
+        appended: the end of `content` that `token_ids` do not cover: words put into the model's mouth.
     """
 
     role: Role
     content: str
     token_ids: tuple[int, ...] = ()
+    appended: str = ""
 
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
             raise RequestRejected("role", self.role, did_you_mean(str(self.role), get_args(Role)))
         if not isinstance(self.content, str):
             raise RequestRejected("content", self.content, "the content of a message is text")
+        if not self.content.endswith(self.appended):
+            raise RequestRejected("appended", self.appended, "must be the end of the content")
+
+    def plus(self, text: str) -> Message:
+        """The turn with words put into the speaker's mouth; what was generated before them keeps its ids."""
+        return replace(self, content=self.content + text, appended=self.appended + text if self.token_ids else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +175,32 @@ class Prompt:
         """The conversation with further messages."""
         return replace(self, messages=(*self.messages, *messages))
 
+    def instructed(self, text: str) -> Prompt:
+        """The question with an instruction behind it, so that all who are asked share all before it."""
+        *before, last = self.messages
+        if last.role != "user":
+            return self.then(Message("user", text))
+        return replace(self, messages=(*before, Message("user", f"{last.content}\n\n{text}")))
+
     def but(self, *, log_tag: str | None = None, **sampling: Any) -> Prompt:
         """A copy with other sampling fields or another tag."""
         return replace(self, sampling=self.sampling.but(**sampling), log_tag=log_tag or self.log_tag)
+
+    def step(self, name: str, *key: object, at_most: int | None = None, **sampling: Any) -> Prompt:
+        """A copy for one step of an optimizer: tagged `name`, with a seed of its own that `name` and `key` fix.
+
+        Args:
+            name: what the step is called in events and logs.
+            *key: tells apart the times this step is taken, such as (round, agent).
+            at_most: a limit on tokens beside the prompt's own.
+            **sampling: fields of `Sampling` to change.
+        """
+        if at_most is not None:
+            sampling["max_tokens"] = min(self.sampling.max_tokens, at_most)
+        if self.sampling.seed is not None:
+            named = zlib.crc32("/".join(map(str, (name, *key))).encode())
+            sampling.setdefault("seed", (self.sampling.seed + named) % 2**31)
+        return self.but(log_tag=name, **sampling)
 
     def seeded(self, seed: int | None = None) -> Prompt:
         """A copy that draws with `seed`; without one, with its own; without that, with one drawn now."""

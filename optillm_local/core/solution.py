@@ -34,6 +34,7 @@ class Solution:
         phase: the phase of the optimizer that made it.
         parents: ids of the solutions it was made from.
         metadata: what else the optimizer says of it, such as how it was chosen.
+        completion: what the agent wrote, with its tokens, so that a conversation can go on from it; not on record.
     """
 
     answer: str
@@ -50,6 +51,7 @@ class Solution:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=lambda: f"solution-{uuid.uuid4().hex[:12]}")
     created_at: str = field(default_factory=_now)
+    completion: Completion | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, completion: Completion, *, answer: str | None = None, **about: Any) -> Solution:
@@ -58,6 +60,7 @@ class Solution:
             answer=answer if answer is not None else completion.answer.strip(),
             reasoning=completion.text,
             token_count=completion.usage.completion,
+            completion=completion,
             **about,
         )
 
@@ -69,7 +72,7 @@ class Solution:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what is not a finite number becomes None, in `metadata` too."""
-        return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name != "completion"}
 
 
 def plain(value: Any) -> Any:

@@ -50,14 +50,17 @@ class _OneStream(Generation):
         self._stream, self._prompt_tokens, self._seed = stream, prompt_tokens, seed
         self._transcript = Transcript()
         self._stopped = False
+        self._reading = anyio.CancelScope()
 
-    def stop(self, index: int | None = None) -> None:
+    def stop(self, index: int | None = None, because: str = "") -> None:
         self._stopped = True
+        self._reading.cancel()  # where another task waits for an event that may be far away
 
     async def __anext__(self) -> tuple[int, ResponseEvent]:
         event: ResponseEvent | None = None
         if not self._stopped:
-            event = await anext(self._stream, None)  # None: it was cancelled while it decoded
+            with anyio.CancelScope() as self._reading:
+                event = await anext(self._stream, None)  # None: it was cancelled while it decoded
         if isinstance(event, OutputTextDelta):
             self._transcript.add(event)
         elif isinstance(event, Completed):
@@ -97,7 +100,7 @@ class _ManyStreams(Generation):
             if not ended:
                 self._mailbox.put((index, await stream.abort()))
 
-    def stop(self, index: int | None = None) -> None:
+    def stop(self, index: int | None = None, because: str = "") -> None:
         for scope in self._scopes if index is None else [self._scopes[index]]:
             scope.cancel()
 

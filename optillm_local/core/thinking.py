@@ -14,6 +14,11 @@ class Thinking(NamedTuple):
     answer: str
 
 
+def is_thinking(text: str) -> bool:
+    """Whether a text ends inside a thinking tag."""
+    return text.rfind(OPEN) > text.rfind(CLOSE)
+
+
 def split_thinking(text: str, *, opened: bool = False) -> Thinking:
     """Split at the thinking tags.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from optillm_local.core.errors import RequestRejected
 from optillm_local.core.prompt import Message
-from optillm_local.core.thinking import CLOSE, OPEN
+from optillm_local.core.thinking import CLOSE, OPEN, is_thinking
 
 
 class Rendered(NamedTuple):
@@ -43,13 +43,13 @@ class ChatRenderer:
         options = self._options if think else {**self._options, "enable_thinking": False}
         plain = [{"role": m.role, "content": m.content} for m in messages]
         marked = [{**turn, "content": content} for content, turn in zip(_marks(messages), plain, strict=True)]
-        marks = {marked[i]["content"]: i for i, m in enumerate(messages) if m.token_ids}
+        marks = {_mark(i): i for i, m in enumerate(messages) if m.token_ids}
         text = self._apply(marked, options)
         if any(text.count(mark) != 1 for mark in marks):  # a template that rewrites old turns: text must do
             text, marks = self._apply(plain, options), {}
         ids = self._spliced(messages, marked, marks, text)
         continued = messages[-1].role == "assistant"
-        if continued and messages[-1].token_ids and ids[-1] in self._special:
+        if continued and messages[-1].token_ids and not messages[-1].appended and ids[-1] in self._special:
             ids.pop()  # to write on, the end of the turn must go
         opened = self._opens_thinking(messages, text)
         if opened and not think and not continued:
@@ -61,7 +61,7 @@ class ChatRenderer:
         said = [m.content for m in messages if m.role != "assistant"][-1:]
         tail = text.rpartition(said[0])[2] if said else text
         tail += messages[-1].content if messages[-1].token_ids else ""
-        return tail.rfind(OPEN) > tail.rfind(CLOSE)
+        return is_thinking(tail)
 
     def _apply(self, messages: list[dict[str, str]], options: Mapping[str, Any]) -> str:
         if not self._has_template:  # a base model: nothing but the texts
@@ -88,8 +88,14 @@ class ChatRenderer:
         last = ""
         for mark, turn in marks.items():
             before, _, text = text.partition(mark)
-            ids += self._after_generated(ids, self._as_asked(marked[:turn], last) or before)
+            asked = self._as_asked(marked[:turn], last) or before
+            if messages[turn].content.startswith(OPEN):  # it opens its thought itself
+                asked = _unopened(asked)
+            ids += self._after_generated(ids, asked)
             ids += messages[turn].token_ids
+            if messages[turn].appended:
+                while ids[-1] in self._special:  # the turn went on behind what ended it
+                    ids.pop()
             last = mark
         return ids + self._after_generated(ids, text)
 
@@ -116,5 +122,15 @@ class ChatRenderer:
 
 
 def _marks(messages: Sequence[Message]) -> list[str]:
-    """The content of each message, or the mark that stands for its ids."""
-    return [f"\ue000{i}\ue001" if m.token_ids else m.content for i, m in enumerate(messages)]
+    """The content of each message, or the mark that stands for its ids with the text behind them."""
+    return [_mark(i) + m.appended if m.token_ids else m.content for i, m in enumerate(messages)]
+
+
+def _unopened(text: str) -> str:
+    """The text without the thought that a template opens at its end."""
+    shown = text.rstrip()
+    return shown.removesuffix(OPEN) if shown.endswith(OPEN) else text
+
+
+def _mark(turn: int) -> str:
+    return f"\ue000{turn}\ue001"

@@ -117,6 +117,7 @@ def engine_args(settings: EngineSettings, model: str, *, on_cpu: bool) -> dict[s
     if settings.kv_cache_gib or on_cpu:
         args["kv_cache_memory_bytes"] = int((settings.kv_cache_gib or _cpu_cache_gib()) * GIB)
     if on_cpu:
+        args["worker_cls"] = "optillm_local.engine.cpu_worker.CPUWorker"
         args["block_size"] = 32  # the smallest the CPU attention takes; vLLM's 128 would rarely share a prefix
     if settings.attention_backend:
         args["attention_backend"] = settings.attention_backend

@@ -71,6 +71,15 @@ class VLLMClient(ModelClient):
         self._chat = ChatRenderer(self.tokenizer, self.settings.chat_template_kwargs)
         self._top_k_running = self._label_reads_running = 0
 
+    def encode(self, text: str) -> Ids:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(
+            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
     def stats(self) -> EngineStats:
         return self._handle.counters.snapshot()
 
@@ -131,7 +140,7 @@ class VLLMClient(ModelClient):
 
     async def _score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
         prefix = self._render(prompt, think=False).ids
-        sequences = [self._encode(text) for text in continuations]
+        sequences = [self.encode(text) for text in continuations]
         self._check_length(len(prefix) + max(map(len, sequences)))
         found = await score_sequences(self._submit(prompt), prefix, sequences, runner_v2=self._runner_v2)
         return [Score(ids, scores, used) for ids, (scores, used) in zip(sequences, found, strict=True)]
@@ -155,11 +164,8 @@ class VLLMClient(ModelClient):
     def _spellings(self, option: str) -> set[Ids]:
         """As it is given, exactly; in another case where that is one token, and so costs no further request."""
         as_given, *_ = variants(option)
-        given = {self._encode(space + as_given) for space in ("", " ")}
-        return given | {ids for text in variants(option) if len(ids := self._encode(text)) == 1}
-
-    def _encode(self, text: str) -> Ids:
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        given = {self.encode(space + as_given) for space in ("", " ")}
+        return given | {ids for text in variants(option) if len(ids := self.encode(text)) == 1}
 
     def _check_length(self, tokens: int) -> None:
         if tokens >= self.max_model_len:
@@ -223,7 +229,7 @@ class _Sequences(Generation):
         self._transcripts = [Transcript() for _ in prompts]
         self._ready: deque[tuple[int, ResponseEvent]] = deque()
 
-    def stop(self, index: int | None = None) -> None:
+    def stop(self, index: int | None = None, because: str = "") -> None:
         self._batch.abort(index)
 
     async def __anext__(self) -> tuple[int, ResponseEvent]:

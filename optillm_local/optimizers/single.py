@@ -7,13 +7,13 @@ from typing import ClassVar
 from optillm_local.answers import extract_answer
 from optillm_local.core.client import ModelClient
 from optillm_local.core.optimizer import Optimizer
+from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
 from optillm_local.core.span import keep, span
-from optillm_local.optimizers._options import optimizer_options
 
 
-@optimizer_options
+@frozen_options
 class Single(Optimizer):
     """One completion, returned as it is."""
 

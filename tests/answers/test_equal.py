@@ -105,12 +105,13 @@ def test_different_normal_forms(left: str, right: str) -> None:
     assert normalize(left) != normalize(right)
 
 
+@settings(deadline=None)
 @given(st.fractions(max_denominator=10**6), st.sampled_from(["{}", "{} apples", "${}$", "{}%", "**{}.**"]))
 def test_a_number_becomes_its_value(value: Fraction, form: str) -> None:
     assert normalize(form.format(value)) == str(value)
 
 
-@settings(max_examples=25)  # each starts an event loop
+@settings(max_examples=25, deadline=None)  # each starts an event loop
 @given(st.lists(st.none() | st.sampled_from(["1", "1.0", "2", "two", "Two", "", "5 am", r"\frac{4}{2}"])))
 def test_classes_are_numbered_by_first_appearance(answers: list[str | None]) -> None:
     classes = anyio.run(equivalence_classes, answers)
@@ -139,7 +140,7 @@ async def test_each_answer_is_compared_once(fake: FakeWorker) -> None:
     classes = AnswerClasses()
     answers = ["1", "x + 1", "1.0", "Paris", "x + 2", "x+1", None, "y + 1", "paris", "y + 1", "2"]
     assert [await classes.add(answer) for answer in answers] == [0, 1, 0, 2, 1, 1, None, 3, 2, 3, 4]
-    assert fake.asked == ["x + 1", "x + 2", "y + 1", "2"]
+    assert fake.asked == ["x+1", "x+2", "y+1", "2"]
 
 
 async def test_a_formula_without_a_verdict_is_nobodys_rival(fake: FakeWorker) -> None:

@@ -1,6 +1,7 @@
 """The real worker process; it takes a second to start, so the tests share one where they can."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,12 @@ def test_a_process_that_dies_of_a_formula_is_no_verdict(shared: Worker) -> None:
     threading.Timer(0.2, os.kill, [pid_of(shared), signal.SIGKILL]).start()
     with pytest.raises(NoVerdict, match="ended"):
         shared.first_equal(ENDLESS, [], 20.0)
+
+
+def test_a_process_cannot_take_all_memory(shared: Worker) -> None:
+    assert shared.first_equal("2", ["2"], 20.0) == 0
+    limits = Path(f"/proc/{pid_of(shared)}/limits").read_text()
+    assert re.search(r"Max address space +2147483648 +2147483648 ", limits)
 
 
 def test_threads_take_turns(shared: Worker) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from optillm_local import Prompt, ScriptedClient, TokenUsage, asolve
+from optillm_local import Message, Prompt, ScriptedClient, TokenUsage, asolve
 from optillm_local.clients import Reply
 from optillm_local.core.concurrency import each
 from optillm_local.core.errors import ClientError, EngineDead, InvalidConfiguration
@@ -56,6 +56,28 @@ async def test_siblings_get_their_answers_in_order(answers: Any) -> None:
     client = ScriptedClient(answers)
     assert [one.text for one in await client.sample(QUESTION, n=3)] == ["first", "second", "third"]
     assert [prompt.sampling.seed for prompt in client.prompts] == [0, 1, 2]
+
+
+async def test_it_may_be_surer_of_some_tokens_than_of_others() -> None:
+    [one] = await ScriptedClient([Reply("so it is", -0.5, logprobs=(-0.1, -2.0))]).sample(QUESTION, logprobs=2)
+    assert one.logprobs == (-0.1, -2.0, -0.5)
+    assert [top[0][1] for top in one.top_logprobs] == [-0.1, -2.0, -0.5]
+
+
+async def test_its_tokens_have_the_text_they_came_with() -> None:
+    client = ScriptedClient([" one two\n"])
+    [one] = await client.sample(QUESTION, logprobs=2)
+    assert client.decode(one.token_ids) == one.text == " one two\n"
+    assert client.encode(one.text) == one.token_ids
+    (_, (alternative, _)), *_ = one.top_logprobs
+    assert client.decode((alternative,)) == f" <{alternative}>"
+
+
+async def test_what_goes_on_inside_a_thought_is_thought() -> None:
+    thinking = QUESTION.then(Message("assistant", "<think>\n"))
+    [one] = await ScriptedClient(["hm </think> 4"]).sample(thinking)
+    [other] = await ScriptedClient(["hm"]).sample(thinking)
+    assert [(it.reasoning, it.answer) for it in (one, other)] == [("hm", "4"), ("hm", "")]
 
 
 async def test_reading_and_scoring_take_no_turn_of_the_script() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import anyio
 import pytest
@@ -81,6 +82,39 @@ async def test_one_sequence_can_be_stopped(client: ModelClient) -> None:
 async def test_a_group_can_be_stopped(client: ModelClient) -> None:
     group = await client.sample(QUESTION, n=3, on_delta=lambda index, delta: Stop.GROUP)
     assert [one.finish_reason for one in group] == ["abort"] * 3
+
+
+async def test_an_early_end_is_told_with_its_reason_once(client: ModelClient) -> None:
+    told: list[Any] = []
+    with open_run([told.append]):
+        async with client.generate(QUESTION.fan(3)) as group:
+            _ = await anext(group)
+            group.stop(1, because="it lost")
+            group.stop(1, because="again")
+    stops = [(event.sequence_ids, event.reason) for event in told if event.event == "stopped_early"]
+    assert stops == [(["sequence-1"], "it lost"), (["sequence-0", "sequence-2"], "no longer needed")]
+
+
+async def test_a_model_writes_on_behind_words_put_into_its_mouth(client: ModelClient) -> None:
+    [begun] = await client.sample(QUESTION, max_tokens=4)
+    asked = QUESTION.then(begun.message().plus(" Wait,"))
+    [more] = await client.sample(asked, max_tokens=4)
+    assert more.usage.completion == 4 and more.usage.prompt > begun.usage.prompt + 4
+
+
+async def test_tokens_and_their_text_are_told(client: ModelClient) -> None:
+    [one] = await client.sample(QUESTION)
+    assert client.decode(one.token_ids) == one.text
+    assert client.decode(client.encode(" Wait,\n")) == " Wait,\n"
+
+
+async def test_prompts_that_do_not_fit_into_one_step_keep_their_seeds(client: ModelClient) -> None:
+    long = [Prompt.of(f"{i} " + "one two three " * 233, max_tokens=4, seed=i) for i in range(3)]
+    async with client.generate(long) as group:
+        together = {i: event.completion.text async for i, event in group if isinstance(event, Completed)}
+    assert sorted(together) == [0, 1, 2]
+    [alone] = await client.sample(long[2])
+    assert alone.text == together[2]
 
 
 async def test_what_events_say_is_what_the_engine_counted(client: ModelClient) -> None:

@@ -18,6 +18,11 @@ def test_the_mean_logprob_is_nats_per_token() -> None:
     assert completion(logprobs=(-1.0, -2.0)).mean_logprob == -1.5
 
 
+def test_tokens_that_the_model_did_not_choose_are_left_out_of_the_mean() -> None:
+    assert completion(logprobs=(-1.0, math.nan, -2.0)).mean_logprob == -1.5
+    assert math.isnan(completion(logprobs=(math.nan,)).mean_logprob)
+
+
 def test_without_logprobs_likelihood_and_confidence_are_no_number() -> None:
     assert math.isnan(completion().mean_logprob) and math.isnan(completion().confidence)
 

@@ -31,6 +31,7 @@ EVERY = [
     events.SequenceCompleted(
         sequence_id="s", log_tag="", finish_reason="stop", text="4", mean_logprob=-0.5, usage=USAGE
     ),
+    events.StoppedEarly(sequence_ids=["s"], reason="the vote is decided"),
     events.OptionsRead(log_tag="", probabilities={"Yes": 0.75, "No": 0.25}, label_mass=0.5, usage=USAGE),
     events.TextScored(log_tag="", totals=[-1.5, -2.0], usage=USAGE),
     events.SolutionGenerated(solution_id="s", agent_id="a", answer="4", score=0.5),

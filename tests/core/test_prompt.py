@@ -108,3 +108,34 @@ def test_the_question_is_what_the_user_said_last() -> None:
     longer = CHAT.then(Message("assistant", "4"), Message("user", "Sure?"), Message("assistant", "Ye"))
     assert (CHAT.question, longer.question) == ("2 + 2?", "Sure?")
     assert Prompt((Message("system", "Speak."),)).question == "Speak."
+
+
+def test_an_instruction_goes_behind_the_question() -> None:
+    told = CHAT.instructed("Be brief.")
+    assert told.messages == (CHAT.messages[0], Message("user", "2 + 2?\n\nBe brief."))
+    answered = CHAT.then(Message("assistant", "4"))
+    assert answered.instructed("Sure?") == answered.then(Message("user", "Sure?"))
+
+
+def test_the_steps_of_a_run_draw_with_seeds_of_their_own_that_repeat() -> None:
+    prompt = CHAT.but(seed=5)
+    seeds = [prompt.step(*key).sampling.seed for key in [("ask",), ("ask", 1), ("ask", 2), ("check",)]]
+    assert len({5, *seeds}) == 5 and seeds[1] == prompt.step("ask", 1).sampling.seed
+    assert CHAT.step("ask").sampling.seed is None
+    assert prompt.step("ask", seed=9).sampling.seed == 9
+
+
+def test_a_step_is_tagged_and_may_be_shorter_but_never_longer() -> None:
+    prompt = CHAT.but(max_tokens=100)
+    assert prompt.step("ask", at_most=10, temperature=0.1).sampling == prompt.sampling.but(
+        max_tokens=10, temperature=0.1
+    )
+    assert (prompt.step("ask", at_most=1000).sampling.max_tokens, prompt.step("ask").log_tag) == (100, "ask")
+
+
+def test_words_put_into_a_mouth_stand_behind_what_was_generated() -> None:
+    said = Message("assistant", "It is", (1, 2)).plus(" 4").plus(", no:")
+    assert said == Message("assistant", "It is 4, no:", (1, 2), " 4, no:")
+    assert Message("assistant", "It is").plus(" 4") == Message("assistant", "It is 4")
+    with pytest.raises(RequestRejected, match=r"appended='5': must be the end"):
+        Message("assistant", "4", (1,), "5")

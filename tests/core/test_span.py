@@ -77,7 +77,8 @@ async def test_concurrent_runs_share_neither_sinks_nor_budget_nor_candidates() -
 
     assert await each(run, heard) == [(2, 1, True), (4, 1, True), (6, 1, False)]
     for events in heard.values():
-        assert kinds(events) == ["solution_generated", "sequence_started", "sequence_completed"]
+        told = [kind for kind in kinds(events) if kind != "stopped_early"]
+        assert told == ["solution_generated", "sequence_started", "sequence_completed"]
     assert {events[1].sequence_id for events in heard.values()} == {
         "sequence-0"
     }  # a run's ids are its own, and repeat with it

@@ -67,6 +67,25 @@ def test_a_generated_turn_is_continued_before_its_end(tokenizer: Any) -> None:
     assert renderer.render([QUESTION, ended]).ids == renderer.render([QUESTION, plain]).ids
 
 
+@pytest.mark.parametrize("generated", ["Yes", "Yes<|im_end|>"])
+def test_words_put_into_the_models_mouth_follow_what_it_generated(tokenizer: Any, generated: str) -> None:
+    renderer = ChatRenderer(tokenizer, {})
+    said = Message("assistant", "Yes", encode(renderer, generated)).plus(" Wait,")
+    asked = renderer.render([QUESTION]).ids
+    assert renderer.render([QUESTION, said]).ids == [*asked, *encode(renderer, "Yes"), *encode(renderer, " Wait,")]
+    followed = renderer.render([QUESTION, said, Message("user", "Sure?")]).ids
+    plain = [QUESTION, Message("assistant", "Yes Wait,"), Message("user", "Sure?")]
+    assert followed == renderer.render(plain).ids
+
+
+def test_a_thought_that_the_turn_opens_itself_is_opened_once(thinker: ChatRenderer) -> None:
+    begun = Message("assistant", "<think>\nhm", encode(thinker, "<think>\nhm"))
+    rendered = thinker.render([QUESTION, begun])
+    shown = thinker._tokenizer.decode(rendered.ids)
+    assert shown.endswith("assistant\n<think>\nhm") and shown.count("<think>") == 1
+    assert rendered.opens_thinking
+
+
 def test_a_base_model_gets_the_text_alone(tokenizer: Any) -> None:
     tokenizer.chat_template = None
     renderer = ChatRenderer(tokenizer, {})

@@ -36,11 +36,11 @@ async def test_the_verifier_picks_the_one_it_judges_best() -> None:
     assert sorted(one.verification_score for one in run.solutions) == [0.1, 0.3, 0.9]
 
 
-@pytest.mark.parametrize(("select", "by"), [("logprob", "mean log-probability"), ("confidence", "confidence")])
+@pytest.mark.parametrize(("scorer", "by"), [("logprob", "mean log-probability"), ("confidence", "confidence")])
 @pytest.mark.parametrize("logprobs", [None, 0, 5])
-async def test_likelihood_and_confidence_need_no_verdict(select: str, by: str, logprobs: int | None) -> None:
+async def test_likelihood_and_confidence_need_no_verdict(scorer: str, by: str, logprobs: int | None) -> None:
     client = ScriptedClient([Reply("unsure", -2.0), Reply("sure", -0.01), Reply("fair", -0.5)])
-    best = await BestOfN(n=3, select=select).optimize(QUESTION.but(logprobs=logprobs), client)
+    best = await BestOfN(n=3, scorer=scorer).optimize(QUESTION.but(logprobs=logprobs), client)
     assert best.answer == "sure" and math.isfinite(best.verification_score)
     assert best.metadata["selection"].startswith(f"highest {by} of 3: ")
     assert len(client.prompts) == 3

@@ -18,8 +18,8 @@ STEPS = 12
         (SelfConsistency(n=50, weights="probability"), STEPS),
         (BestOfN(n=5), STEPS + 1),
         (BestOfN(n=50), STEPS + 1),
-        (BestOfN(n=5, select="logprob"), STEPS),
-        (BestOfN(n=5, select="confidence"), STEPS),
+        (BestOfN(n=5, scorer="logprob"), STEPS),
+        (BestOfN(n=5, scorer="confidence"), STEPS),
     ],
     ids=repr,
 )

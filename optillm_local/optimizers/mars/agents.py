@@ -6,12 +6,13 @@ import math
 import zlib
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
 
 from optillm_local.answers import AnswerClasses, extract_answer
+from optillm_local.confidence import CORRECT, LABELS, Scorer
 from optillm_local.core import errors
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completion
@@ -27,13 +28,6 @@ R = TypeVar("R")
 
 REVIEW_TEMPERATURE = 0.3
 """The seed's verifiers are agents of temperature 0.3."""
-
-LABELS = CORRECT, INCORRECT = "Yes", "No"
-"""What a verdict is read from, answers to "is it correct?" (Zhang et al., "Generative Verifiers", 2024, eq. 5).
-
-One token each for today's tokenizers. The words CORRECT and INCORRECT are two and three, with spellings of
-their own: reading them takes up to eight requests instead of one.
-"""
 
 STEPS: dict[str, type[errors.MarsError]] = {
     "explore": errors.ExplorationError,
@@ -120,16 +114,9 @@ class Team:
         """A seed for one draw of this run, the same whenever the run is repeated."""
         return (self._seed + zlib.crc32("/".join(map(str, names)).encode())) % 2**31
 
-    def instructed(self, text: str) -> Prompt:
-        """The question with an instruction behind it, so that all who are asked share all before it."""
-        *before, last = self.question.messages
-        if last.role != "user":
-            return self.question.then(Message("user", text))
-        return replace(self.question, messages=(*before, Message("user", f"{last.content}\n\n{text}")))
-
     def to_solve(self, agent: Agent) -> Prompt:
         """The question as an agent is asked to explore it."""
-        return self.instructed(render("mars/explore", strategies=self.strategies, how=agent.approach.how))
+        return self.question.instructed(render("mars/explore", strategies=self.strategies, how=agent.approach.how))
 
     async def write(
         self,
@@ -234,6 +221,8 @@ class Team:
         Raises:
             VerificationError: the client fails, or cannot read probabilities.
         """
+        if self.config.scorer:
+            return await self.scored(self.config.scorer, agent, draft)
         if self.config.verification == "read":
             return await self.read(agent, draft)
         asked = draft.then(render("mars/review", lens=agent.approach.lens))
@@ -259,6 +248,15 @@ class Team:
         probability = choice[CORRECT]
         says = f"{agent.approach.lens}: P(correct) {probability:.2f}"
         return Verification(draft.id, agent.id, probability, choice.label_mass, feedback or says)
+
+    async def scored(self, scorer: Scorer, agent: Agent, draft: Draft) -> Verification:
+        """What a scorer thinks of a solution; what it has written, if it writes, differs from judge to judge."""
+        asked = draft.asked.but(seed=self.seed("review", draft.id, agent.number))
+        with _failing_as("verdict", agent, draft.id):
+            [found] = await scorer.score(asked, [draft.completion], self.client)
+        if math.isnan(found):
+            raise errors.VerificationError("no verdict", agent_id=agent.id, solution_id=draft.id)
+        return Verification(draft.id, agent.id, found, math.nan, f"{scorer.description} {found:.2f}")
 
     def record(self, verdict: Verification) -> None:
         """Put a verdict on the record."""

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from optillm_local.confidence import ProbabilityOption
 from optillm_local.core.errors import InvalidConfiguration, did_you_mean
 
 ANCHORS = (0.3, 0.6, 1.0)
@@ -25,7 +26,7 @@ class MarsConfig(BaseModel):
             work together.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     agents: int = Field(3, ge=1, le=256, description="agents that solve the question, each in its own way")
     temperatures: tuple[float, ...] = Field(
@@ -56,6 +57,9 @@ class MarsConfig(BaseModel):
     )
     verification: Literal["review", "read"] = Field(
         "review", description="verdicts after a short written review, or read at once (cheap)"
+    )
+    scorer: ProbabilityOption | None = Field(
+        None, description="what the verifiers judge by, 0 to 1, in the place of `verification`; such as levels"
     )
     verifiers: int = Field(2, ge=1, le=64, description="other agents that judge each solution")
     review_tokens: int = Field(256, ge=1, description="most tokens of a review")

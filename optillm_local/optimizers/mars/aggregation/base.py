@@ -50,7 +50,7 @@ async def synthesized(
         agent, solution_id, sources = job
         sources = sorted(sources, key=lambda draft: (draft.author, draft.id))
         candidates = [{"text": _text(one), "note": (notes or {}).get(one.id, "")} for one in sources]
-        asked = team.instructed(render("mars/aggregate", candidates=candidates, how=agent.approach.how))
+        asked = team.question.instructed(render("mars/aggregate", candidates=candidates, how=agent.approach.how))
         return await team.attempt(team.solve(agent, asked, step, solution_id=solution_id, parents=sources))
 
     return [draft for draft in await each(write, jobs) if draft and not draft.is_cut_off]

@@ -1,4 +1,4 @@
-"""How an optimizer declares its options."""
+"""How an optimizer or a scorer declares its options."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ T = TypeVar("T")
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
-def optimizer_options(kind: type[T]) -> type[T]:
+def frozen_options(kind: type[T]) -> type[T]:
     """Class decorator: the annotated fields become validated, frozen, keyword-only options."""
-    made: Any = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(kind)
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    made: Any = dataclass(frozen=True, kw_only=True, config=config)(kind)
     found: type[T] = made
     return found

@@ -1,0 +1,58 @@
+"""What a scorer is: how good are these answers to that question?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from optillm_local.core.client import ModelClient
+from optillm_local.core.completion import Completion
+from optillm_local.core.concurrency import each
+from optillm_local.core.prompt import Prompt
+
+
+class Scorer(ABC):
+    """A frozen, validated set of options that can be applied to any candidates.
+
+    Attributes:
+        name: how options call it; see `confidence.scorer`.
+        description: what the number is, in a few words.
+        comparative: candidates are scored against one another, so all must be there. Others are scored one by one,
+            each the moment it exists.
+        logprobs: alternatives per token that candidates must be sampled with; None if it needs none.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    comparative: ClassVar[bool] = False
+    logprobs: ClassVar[int | None] = None
+
+    @abstractmethod
+    async def score(self, question: Prompt, candidates: Sequence[Completion], client: ModelClient) -> list[float]:
+        """One number per candidate, higher is better, NaN for what cannot be told.
+
+        Args:
+            question: the conversation that the candidates answer, or continue.
+            candidates: what was sampled for it; their token ids are continued from, so that they are cache hits.
+
+        Raises:
+            ClientError, BudgetExceeded: as the client does.
+        """
+
+    def sampled(self, prompt: Prompt) -> Prompt:
+        """The prompt, sampled with the log-probabilities that this scorer needs."""
+        have = prompt.sampling.logprobs
+        enough = self.logprobs is None or (have is not None and have >= self.logprobs)
+        return prompt if enough else prompt.but(logprobs=self.logprobs)
+
+
+class Pointwise(Scorer):
+    """Scores each candidate by itself, all at once."""
+
+    async def score(self, question: Prompt, candidates: Sequence[Completion], client: ModelClient) -> list[float]:
+        return await each(lambda one: self.judge(question, one, client), candidates)
+
+    @abstractmethod
+    async def judge(self, question: Prompt, candidate: Completion, client: ModelClient) -> float:
+        """The score of one candidate; NaN for what cannot be told."""

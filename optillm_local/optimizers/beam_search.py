@@ -1,0 +1,45 @@
+"""Beam search over reasoning steps."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from optillm_local.core.client import ModelClient
+from optillm_local.core.options import frozen_options
+from optillm_local.core.prompt import Prompt
+from optillm_local.core.solution import Solution
+from optillm_local.core.span import span
+from optillm_local.optimizers.steps import StepSearch
+from optillm_local.search import top_k
+
+
+@frozen_options
+class BeamSearch(StepSearch):
+    """Write the answer step by step, and go on only from the best beginnings.
+
+    It starts with `beam_width * expansion` first steps. In each round the `beam_width` best answers so far are
+    kept, and each that is not finished is written on `expansion` times; equal ones count as one. All steps of a
+    round are decoded together, and each is scored the moment it is written. Widths are those of Snell et al.: 16
+    beams, of which a quarter is kept, and up to 40 rounds.
+    """
+
+    name: ClassVar[str] = "beam_search"
+    description: ClassVar[str] = "steps of reasoning; only the best beginnings are written on"
+    source: ClassVar[str] = "Snell et al., Scaling LLM Test-Time Compute Optimally, 2024"
+
+    beam_width: int = Field(default=4, ge=1, le=4096, description="answers that are kept in each round")
+    expansion: int = Field(default=4, ge=1, le=4096, description="next steps to try for each of them")
+
+    async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
+        beams = [self.begin(query, client)] * self.beam_width
+        with span("search"):
+            for level in range(self.max_steps):
+                tried = [beam for beam in beams for _ in range(1 if beam.is_finished else self.expansion)]
+                grown = {trace.text: trace for trace in await self.grow(tried, level)}
+                distinct = list(grown.values())
+                beams = [distinct[i] for i in top_k([one.score for one in distinct], self.beam_width)]
+                if all(beam.is_finished for beam in beams):
+                    break
+        return self.best(beams)
