@@ -30,10 +30,10 @@ from optillm_local.core.events import OptionsRead, SequenceCompleted, Sink, Text
 
 # Data sets that a model of 135 million parameters can partly do; every answer is one number.
 TASKS: Mapping[str, Mapping[str, Any]] = {
-    "chain_sum": {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2},
+    "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
     "products": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
     "gcd": {"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 20},
-    "letter_counting": {"min_words": 1, "max_words": 2},
+    "lcm": {"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 10},
 }
 QUICK = 2  # questions of each task with --quick
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -124,7 +124,7 @@ def flags(description: str | None, questions: int) -> argparse.ArgumentParser:
         "--quick", action="store_true", help=f"{QUICK} questions of each task, to see that it runs"
     )
     parser.add_argument("--tokens", type=int, default=96, help="most tokens of one call (96)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of the prompt (1)")
+    parser.add_argument("--temperature", type=float, default=0.6, help="of the prompt (0.6)")
     parser.add_argument("--seed", type=int, default=0, help="of questions, sequences and intervals (0)")
     parser.add_argument("--model", help="path or Hugging Face id; the embedded model if left out")
     parser.add_argument(

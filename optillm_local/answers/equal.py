@@ -3,9 +3,10 @@ r"""Tell which answers are the same answer.
 Three tests, cheapest first; a later one is asked only what an earlier one cannot know:
 
 1. Equal normal forms (`normalize`). Code has the form that `optillm_local.answers.code` gives it.
-   Numbers have one form per value: 0.5, 1/2 and \frac{1}{2} are equal, 1/3 and 0.333333 are not. A unit is dropped, because the question fixes it: $15,
-   "15 apples" and 15 are equal, and so are 50% and 50 (the rule of Math-Verify's grader), but not
-   50% and 0.5. The price is that "2 hours" equals "2 minutes".
+   Numbers have one form per value: 0.5, 1/2 and \frac{1}{2} are equal, 1/3 and 0.333333 are not. A
+   unit is dropped, because the question fixes it: $15, "15 apples" and 15 are equal, and so are 50%
+   and 50 (the rule of Math-Verify's grader), but not 50% and 0.5. The price is that "2 hours" equals
+   "2 minutes".
 2. Two plain numbers, or anything and a word or code, with different normal forms are different.
 3. What is left is a formula against a formula or a number. Math-Verify (Hugging Face, 2025)
    decides, in a process that is killed when it takes too long: sympy may run forever (9^{9^{9^9}}).

@@ -1,21 +1,20 @@
-"""Candidates of optimizers that work in several steps: what is kept of them, and how one of them is chosen."""
+"""Candidates of optimizers that work in several steps: how they are written, and what is kept of them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from optillm_local.confidence import Scorer
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completion
-from optillm_local.core.concurrency import each
 from optillm_local.core.errors import NoSolutions
 from optillm_local.core.events import AnswerSelected
 from optillm_local.core.prompt import Message, Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import current_span, emit, keep, revise, span
+from optillm_local.core.span import current_span, emit, keep, span
+
+NOTHING_WRITTEN = "the model wrote nothing; if it thinks, max_tokens may be too small"
 
 
 def said(completion: Completion) -> str:
@@ -34,14 +33,26 @@ def asking(prompt: Prompt, question: str) -> Prompt:
     return replace(prompt, messages=(*prompt.messages[:last], Message("user", question)))
 
 
+async def ask(asked: Prompt, client: ModelClient) -> Completion:
+    """What the model says at a step, in a span that is called like the step."""
+    with span(asked.log_tag or "ask"):
+        [completion] = await client.sample(asked)
+    return completion
+
+
+async def written(
+    asked: Prompt, client: ModelClient, *parents: Solution, agent: int = 0, read: Callable[[Completion], str] = said
+) -> Solution:
+    """What the model says at a step, as a candidate whose answer `read` takes from it."""
+    completion = await ask(asked, client)
+    phase = asked.log_tag or "ask"
+    return candidate(completion, asked, phase, agent, answer=read(completion), parents=ids(parents))
+
+
 def candidate(
     completion: Completion, asked: Prompt, phase: str, agent: int = 0, *, answer: str | None = None, **about: Any
 ) -> Solution:
-    """A candidate, put on the record if it says anything; without `answer`, its answer is what it `said`.
-
-    Of candidates without a score, the last one kept is what a spent budget returns. So what a budget cut off is
-    only kept if nothing else is.
-    """
+    """A candidate, put on the record if it says anything; without `answer`, its answer is what it `said`."""
     solution = Solution.of(
         completion,
         answer=said(completion) if answer is None else answer,
@@ -51,8 +62,7 @@ def candidate(
         metadata={"finish_reason": completion.finish_reason},
         **about,
     )
-    is_needed = completion.finish_reason != "abort" or not current_span().run.solutions
-    return keep(solution) if is_needed and solution.answer else solution
+    return keep(solution) if solution.answer else solution
 
 
 def ids(solutions: Iterable[Solution]) -> tuple[str, ...]:
@@ -66,60 +76,17 @@ def first_whole(candidates: Sequence[Solution]) -> Solution:
     Raises:
         NoSolutions: none says anything.
     """
-    written = [one for one in candidates if one.answer]
-    if not written:
-        raise NoSolutions("the model wrote nothing; if it thinks, max_tokens may be too small")
-    return next((one for one in written if one.completion and is_whole(one.completion)), written[0])
+    said_something = [one for one in candidates if one.answer]
+    if not said_something:
+        raise NoSolutions(NOTHING_WRITTEN)
+    return next((one for one in said_something if one.completion and is_whole(one.completion)), said_something[0])
 
 
-def selected(solution: Solution, selection: str) -> Solution:
+def selected(solution: Solution, selection: str, **about: Any) -> Solution:
     """The answer; how it was chosen is told, and said in its `metadata`."""
     emit(
         AnswerSelected(
             span_id=current_span().id, solution_id=solution.id, answer=solution.answer, selection=selection
         )
     )
-    return solution.but(metadata={"selection": selection})
-
-
-async def best_scored(
-    make: Callable[[int], Awaitable[Solution]], n: int, scorer: Scorer, question: Prompt, client: ModelClient
-) -> Solution:
-    """Make n candidates side by side and return the one with the highest score; a single one is not scored.
-
-    Each is scored when it is there, or, if they are compared with one another, all of them at the end. Of equals
-    a whole one wins, then the first.
-
-    Raises:
-        NoSolutions: none says anything.
-    """
-
-    async def one(number: int) -> Solution:
-        solution = await make(number)
-        if n == 1 or scorer.comparative:
-            return solution
-        return (await _scored([solution], scorer, question, client))[0]
-
-    candidates = await each(one, range(n))
-    if n > 1 and scorer.comparative:
-        with span("compare"):
-            candidates = await _scored(candidates, scorer, question, client)
-    best = first_whole(sorted(candidates, key=lambda made: -_known(made.verification_score)))
-    if math.isnan(best.verification_score):
-        return selected(best, f"the first of {n} that is whole, not scored" if n > 1 else "the only candidate")
-    return selected(best, f"highest {scorer.description} of {n}: {best.verification_score:.3f}")
-
-
-async def _scored(
-    candidates: Sequence[Solution], scorer: Scorer, question: Prompt, client: ModelClient
-) -> list[Solution]:
-    written = {one.id: one.completion for one in candidates if one.completion and one.answer}
-    if not written:
-        return list(candidates)
-    scores = await scorer.score(question, list(written.values()), client)
-    scored = dict(zip(written, scores, strict=True))
-    return [revise(one.but(verification_score=scored.get(one.id, math.nan))) for one in candidates]
-
-
-def _known(score: float) -> float:
-    return -math.inf if math.isnan(score) else score
+    return solution.but(metadata={"selection": selection, **about})

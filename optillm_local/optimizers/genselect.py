@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from optillm_local.confidence import MEANINGS, Lineup, ScorerOption
+from optillm_local.confidence import Lineup, ScorerOption
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.optimizers.best_of_n import BestOfN
@@ -27,7 +27,7 @@ class GenSelect(BestOfN):
 
     n: int = Field(default=4, ge=1, le=4096, description="answers to sample")
     temperature: float = Field(default=0.7, ge=0, le=2, description="of the answers")
-    scorer: ScorerOption = Field(default=Lineup(), description=f"what the best is best by. {MEANINGS}")
+    scorer: ScorerOption = Field(default=Lineup(), description="what the best is best by; a scorer")
 
     def prompts(self, prompt: Prompt) -> list[Prompt]:
         return prompt.but(temperature=self.temperature).fan(self.n)

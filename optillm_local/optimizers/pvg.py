@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
+from statistics import fmean
 from typing import ClassVar
 
 from pydantic import Field
 
 from optillm_local.confidence import Levels, PointwiseOption
 from optillm_local.core.client import ModelClient
-from optillm_local.core.completion import Completed, Completion
+from optillm_local.core.completion import Completed
 from optillm_local.core.concurrency import task_group
-from optillm_local.core.errors import NoSolutions
-from optillm_local.core.events import AnswerSelected
-from optillm_local.core.generation import AT_THE_END, Generation
+from optillm_local.core.generation import AT_THE_END
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import current_span, emit, keep, revise, span
+from optillm_local.core.span import span
+from optillm_local.optimizers.candidates import ask, candidate, said
+from optillm_local.optimizers.ranking import Ranking
 from optillm_local.prompts import render
 
 COOLING, COOLEST = 0.1, 0.2
 """How much cooler each round is than the one before it, and where that ends (codelion's optillm)."""
+
+REFINE_TEMPERATURE, REFINE_TOKENS = 0.5, 1024
+"""Of the question in other words; codelion's."""
 
 
 @frozen_options
@@ -32,9 +37,12 @@ class PVG(Optimizer):
 
     Between rounds the question is said in other words, which build on the best helpful answer and warn of the
     mistake in the most convincing sneaky one. The verifier sees neither roles nor other words: only the user's
-    question and an answer. 2 rounds of 3 helpful and 3 sneaky answers at temperature 0.7, 0.1 less each
-    round, are codelion's optillm. Unlike there, a sneaky answer never wins; none is sampled in the last round, as
-    nobody would learn from it; and scores are read, not written.
+    question and an answer. How well it tells helpful from sneaky is in the solution's metadata as `separation`:
+    the probability that a helpful answer scores higher than a sneaky one of its round; at 0.5 its scores mean nothing.
+
+    2 rounds of 3 helpful and 3 sneaky answers at temperature 0.7, 0.1 less each round, are codelion's optillm.
+    Unlike there, a sneaky answer never wins; none is sampled in the last round, as nobody would learn from it; and
+    scores are read, not written.
     """
 
     name: ClassVar[str] = "pvg"
@@ -53,24 +61,23 @@ class PVG(Optimizer):
         for number in range(self.rounds):
             is_last = number == self.rounds - 1
             with span("play"):
-                await game.play(asked, number, ("helpful",) if is_last else ("helpful", "sneaky"))
-            if is_last or game.is_over:
+                await game.play(asked, number, ["helpful"] if is_last else ["helpful", "sneaky"])
+            if is_last or game.helpful.is_settled:
                 break
-            with span("refine"):
-                asked = await game.refined(number)
-        return game.winner()
+            asked = await game.refined(number)
+        best = await game.helpful.best()
+        return best.but(metadata={"separation": game.separation()})
 
 
 class _Game:
-    """The answers of one run, by round and place."""
+    """The answers of one run, ranked by role."""
 
     def __init__(self, options: PVG, prompt: Prompt, client: ModelClient) -> None:
         self._options, self._prompt, self._client = options, prompt, client
-        self._helpful: dict[tuple[int, int], Solution] = {}
-        self._sneaky: dict[tuple[int, int], Solution] = {}
-        self.is_over = False
+        self.helpful = Ranking(options.scorer, prompt, client, enough=options.enough)
+        self.sneaky = Ranking(options.scorer, prompt, client)
 
-    async def play(self, asked: Prompt, number: int, roles: tuple[str, ...]) -> None:
+    async def play(self, asked: Prompt, number: int, roles: Sequence[str]) -> None:
         """One round: all answer at once, and each answer is scored the moment it is finished."""
         n, first = self._options.n, self._options.temperature
         temperature = max(min(COOLEST, first), first - COOLING * number)
@@ -84,65 +91,32 @@ class _Game:
             task_group() as judges,
         ):
             async for index, event in group:
-                if isinstance(event, Completed) and event.completion.text.strip():
-                    role, place = roles[index // n], (number, index % n)
-                    answer = self._answer(role, place, temperature, event.completion)
-                    judges.start_soon(self._judge, role, place, answer, group)
-
-    def _answer(self, role: str, place: tuple[int, int], temperature: float, completion: Completion) -> Solution:
-        number, index = place
-        answer = Solution.of(
-            completion, agent_id=f"{role}-{index}", phase=f"round-{number}", temperature=temperature
-        )
-        if role == "sneaky":  # no candidate
-            return answer
-        return self._helpful.setdefault(place, keep(answer))
-
-    async def _judge(self, role: str, place: tuple[int, int], answer: Solution, group: Generation) -> None:
-        if answer.completion is None or answer.completion.finish_reason == "abort":
-            return
-        # Without the role, which would give a sneaky answer away, though that costs its cached tokens.
-        [score] = await self._options.scorer.score(self._prompt, [answer.completion], self._client)
-        judged = answer.but(verification_score=score)
-        if role == "sneaky":
-            self._sneaky[place] = judged
-            return
-        self._helpful[place] = revise(judged)
-        if self._options.enough is not None and score >= self._options.enough:
-            self.is_over = True
-            group.stop(because=f"{self._options.scorer.description} {score:.3f} is enough")
+                if not isinstance(event, Completed):
+                    continue
+                # Scored without the role: it would give a sneaky answer away, though its cached tokens are lost.
+                place, phase = number * n + index % n, f"round-{number}"
+                if index < n:
+                    answer = candidate(event.completion, prompts[index], phase, index)
+                    judges.start_soon(self.helpful.enter, place, answer, group)
+                else:  # no candidate
+                    lie = Solution.of(event.completion, answer=said(event.completion), phase=phase)
+                    judges.start_soon(self.sneaky.enter, place, lie)
 
     async def refined(self, number: int) -> Prompt:
         """The question with what this round has taught about it."""
-        if not self._helpful:
+        best, sneaky = self.helpful.leader, self.sneaky.leader
+        if best is None:
             return self._prompt
-        text = render("pvg/refine", best=_shown(_best(self._helpful)), sneaky=_shown(_best(self._sneaky)))
-        asked = self._prompt.instructed(text).step("refine", number, at_most=1024, temperature=0.5)
-        [refined] = await self._client.sample(asked)
-        question = (refined.answer or refined.text).strip()
+        told = self._prompt.instructed(render("pvg/refine", best=best.answer, sneaky=sneaky.answer if sneaky else ""))
+        asked = told.step("refine", number, at_most=REFINE_TOKENS, temperature=REFINE_TEMPERATURE)
+        question = said(await ask(asked, self._client))
         return self._prompt.instructed(render("pvg/refined", question=question)) if question else self._prompt
 
-    def winner(self) -> Solution:
-        """The helpful answer with the highest score; of equals the first."""
-        best, sneaky, by = _best(self._helpful), _best(self._sneaky), self._options.scorer.description
-        if best is None:
-            raise NoSolutions("no helpful prover has an answer")
-        selection = f"highest {by} of {len(self._helpful)} helpful answers: {best.verification_score:.3f}"
-        if sneaky:
-            selection += f"; the most convincing sneaky one has {sneaky.verification_score:.3f}"
-        here = current_span().id
-        emit(AnswerSelected(span_id=here, solution_id=best.id, answer=best.answer, selection=selection))
-        return best.but(metadata={"selection": selection})
-
-
-def _best(answers: Mapping[tuple[int, int], Solution]) -> Solution | None:
-    def score(place: tuple[int, int]) -> float:
-        known = answers[place].verification_score
-        return -math.inf if math.isnan(known) else known
-
-    return answers[max(sorted(answers), key=score)] if answers else None
-
-
-def _shown(answer: Solution | None) -> str:
-    """The answer as it is quoted, without its thinking."""
-    return answer.answer if answer else ""
+    def separation(self) -> float:
+        """P(a helpful answer scores higher than a sneaky one of its round); ties count half, NaN without a pair."""
+        pairs = itertools.product(self.helpful.candidates, self.sneaky.candidates)
+        margins = [
+            one.verification_score - other.verification_score for one, other in pairs if one.phase == other.phase
+        ]
+        wins = [0.5 * (margin > 0) + 0.5 * (margin >= 0) for margin in margins if not math.isnan(margin)]
+        return fmean(wins) if wins else math.nan

@@ -31,7 +31,7 @@ def test_a_model_that_repeats_itself(piece: str, size: int) -> None:
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("count", [99, 2_000, 20_000])
+@pytest.mark.parametrize("count", [99, 10_000])
 @pytest.mark.parametrize(
     ("opening", "closing"), [(r"\boxed{", "}"), ("(", ")"), (r"\text{", "}"), ("[", "]"), ('"', '"')]
 )

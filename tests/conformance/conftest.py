@@ -1,89 +1,83 @@
-"""codelion's recorded calls and our own in one notation, such as `S U A U, T 0.1, 256`.
-
-It gives the first letters of the roles, temperature, most tokens, and top_p if that cuts anything off. What
-codelion does not send is what the server takes instead: temperature 1, and the tokens that the request allows.
-A call with n is n sequences. Of a read, which samples nothing, only the roles are given: `S U A U, read`.
-"""
+"""Our optimizers' calls, in the notation of benchmarks/conformance_page.py, beside those that it has of codelion."""
 
 from __future__ import annotations
 
 import json
+import runpy
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from optillm_local import Message, Prompt, ScriptedClient, asolve
 
-RECORD = Path(__file__).parent / "codelion-0.4.0.json"
-MAX_TOKENS = 4096
+PROGRAM = Path(__file__).parents[2] / "benchmarks" / "conformance_page.py"
+WRITER = SimpleNamespace(**runpy.run_path(str(PROGRAM)))
+CASES = tomllib.loads(WRITER.CASES.read_text())
+SECTIONS = WRITER.sections(CASES)
 QUESTION = Prompt.of(
-    [Message("system", "You are helpful."), Message("user", "What is 2 + 2?")], max_tokens=MAX_TOKENS, seed=0
+    [Message("system", "You are helpful."), Message("user", "What is 2 + 2?")],
+    max_tokens=WRITER.MAX_TOKENS,
+    seed=0,
 )
 
-Script = Mapping[str, str | Callable[[Prompt], str]]
 Calls = Counter[str]
-
-
-def written(roles: Sequence[str], temperature: float | None, max_tokens: int | None, top_p: float | None) -> str:
-    """A sequence in the notation of this module."""
-    drawn = f"T {1 if temperature is None else temperature:g}, {MAX_TOKENS if max_tokens is None else max_tokens}"
-    cut = "" if top_p in (None, 1) else f", top_p {top_p:g}"
-    return f"{initials(roles)}, {drawn}{cut}"
-
-
-def initials(roles: Sequence[str]) -> str:
-    """Roles by their first letters."""
-    return " ".join(role[0].upper() for role in roles)
-
-
-def roles_of(prompt: Prompt) -> list[str]:
-    """Who speaks in a conversation, in turn."""
-    return [message.role for message in prompt.conversation]
 
 
 @pytest.fixture(scope="session")
 def record() -> Mapping[str, Any]:
     """What benchmarks/conformance.py recorded."""
-    found: dict[str, Any] = json.loads(RECORD.read_text())
+    found: dict[str, Any] = json.loads(WRITER.RECORD.read_text())
     return found
 
 
+@pytest.fixture(scope="session")
+def writer() -> Any:
+    """The program that writes the page."""
+    return WRITER
+
+
+@pytest.fixture(scope="session")
+def cases() -> Mapping[str, Any]:
+    """What the page is written from."""
+    return CASES
+
+
+@pytest.fixture(params=SECTIONS, ids=lambda one: one.here)
+def section(request: pytest.FixtureRequest) -> Any:
+    """Each section of the page."""
+    return request.param
+
+
+@pytest.fixture(params=[one for one in SECTIONS if one.theirs], ids=lambda one: one.here)
+def compared(request: pytest.FixtureRequest) -> Any:
+    """Each section whose calls are compared."""
+    return request.param
+
+
 @pytest.fixture
-def theirs(record: Mapping[str, Any]) -> Callable[[str], Calls]:
-    """The sequences of one of codelion's approaches."""
-
-    def calls(approach: str) -> Calls:
-        found: Calls = Counter()
-        for one in record[approach]["expanded"]:
-            drawn = one["temperature"], one["max_tokens"], one["top_p"]
-            found[written(one["roles"], *drawn)] += one["sequences"]
-        return found
-
-    return calls
-
-
-@pytest.fixture
-def ours() -> Callable[[str, Script], Coroutine[Any, Any, Calls]]:
+def ours() -> Callable[[str, Mapping[str, str]], Coroutine[Any, Any, Calls]]:
     """The sequences and reads of one of our optimizers at its defaults.
 
     The script has the reply to each log tag; "The answer is 4." is the reply to the others. Reads favour the
     first option.
     """
 
-    async def calls(optimizer: str, script: Script) -> Calls:
+    async def calls(optimizer: str, script: Mapping[str, str]) -> Calls:
         found: Calls = Counter()
 
         def answers(prompt: Prompt) -> str:
-            drawn = prompt.sampling.temperature, prompt.sampling.max_tokens, prompt.sampling.top_p
-            found[written(roles_of(prompt), *drawn)] += 1
+            drawn = prompt.sampling
+            found[WRITER.sampled(roles_of(prompt), drawn.temperature, drawn.max_tokens, drawn.top_p)] += 1
             says = script.get(prompt.log_tag or "", "The answer is 4.")
-            return says if isinstance(says, str) else says(prompt)
+            return says.replace("{seed}", str(drawn.seed))
 
         def choices(prompt: Prompt, options: Sequence[str]) -> Mapping[str, float]:
-            found[f"{initials(roles_of(prompt))}, read"] += 1
+            found[WRITER.read(roles_of(prompt))] += 1
             return {option: 0.5**place for place, option in enumerate(options, start=1)}
 
         client = ScriptedClient(answers, choices=choices)
@@ -92,3 +86,8 @@ def ours() -> Callable[[str, Script], Coroutine[Any, Any, Calls]]:
         return found
 
     return calls
+
+
+def roles_of(prompt: Prompt) -> list[str]:
+    """Who speaks in a conversation, in turn."""
+    return [message.role for message in prompt.conversation]

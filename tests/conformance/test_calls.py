@@ -1,4 +1,4 @@
-"""At the defaults, our optimizers make codelion's calls, except where the table says what they do instead and why.
+"""At the defaults, our optimizers make codelion's calls, except where cases.toml says what they do instead and why.
 
 Order is not compared: what codelion asks in turn, ours ask side by side.
 """
@@ -6,59 +6,36 @@ Order is not compared: what codelion asks in turn, ours ask side by side.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
-import pytest
-
-
-class Case(NamedTuple):
-    """How one of codelion's approaches is compared.
-
-    Attributes:
-        optimizer: ours.
-        script: replies by log tag that make it go its full way.
-        deviations: (how many, their calls, ours in the place of each, why); None is no call. The notation is
-            that of conftest.py.
-    """
-
-    optimizer: str
-    script: Mapping[str, Any] = {}
-    deviations: Sequence[tuple[int, str | None, str | None, str]] = ()
+from optillm_local.registry import names
 
 
-CASES = {
-    "bon": Case(
-        "best_of_n",
-        deviations=[
-            (
-                3,
-                "S U S A U, T 0.1, 256",
-                "S U A U, read",
-                "A rating is P(Yes), read from one prefill behind the candidate, and not a number in prose.",
-            )
-        ],
-    ),
-    "self_consistency": Case("self_consistency"),
-}
-
-
-@pytest.mark.parametrize("approach", CASES)
-async def test_calls_are_theirs_but_for_what_the_table_gives_a_reason_for(
-    approach: str,
-    theirs: Callable[[str], Counter[str]],
-    ours: Callable[[str, Mapping[str, Any]], Awaitable[Counter[str]]],
+async def test_calls_are_theirs_but_for_what_a_reason_is_given_for(
+    compared: Any, ours: Callable[[str, Mapping[str, str]], Awaitable[Counter[str]]]
 ) -> None:
-    optimizer, script, deviations = CASES[approach]
-    kept, added = theirs(approach), Counter[str]()
-    for count, instead_of, call, why in deviations:
-        assert why
-        if instead_of:
-            kept[instead_of] -= count
-        if call:
-            added[call] += count
-    assert min(kept.values()) >= 0, "a deviation is from calls that codelion does not make"
-    assert await ours(optimizer, script) == kept + added
+    assert await ours(compared.here, compared.script) == compared.ours
+
+
+def test_a_deviation_has_a_reason_and_is_from_recorded_calls(section: Any) -> None:
+    assert all(one.why.endswith(".") and (one.theirs or one.ours) for one in section.deviations)
+    assert section.theirs or not section.deviations
+    assert section.theirs or section.others
+
+
+def test_every_recorded_approach_is_compared(record: Mapping[str, Any], cases: Mapping[str, Any]) -> None:
+    assert set(record) - {section["approach"] for section in cases["section"]} == set()
+
+
+def test_every_optimizer_is_on_the_page(cases: Mapping[str, Any]) -> None:
+    named = [*(section["here"] for section in cases["section"]), *cases["only_here"]]
+    assert set(names()) - set(named) == set()
+    assert len(named) == len(set(named))
+
+
+def test_the_page_is_what_is_written_from_the_cases(writer: Any) -> None:
+    assert writer.PAGE.read_text() == writer.page(), "run python benchmarks/conformance_page.py"
 
 
 def test_the_record_adds_up(record: Mapping[str, Any]) -> None:
