@@ -5,8 +5,9 @@ finds two examples, scores are numbers, the two programs of rto differ. The call
 since their order says nothing: role layout, n, temperature, max_tokens and top_p, where null is a field that was
 not sent. An approach that throws dice is run with several seeds, and what all of them share is kept.
 
-tests/conformance compares our optimizers with the record. Left out are z3, which executes the programs it
-writes, and the decodings, which call no client. Run it with this project's environment:
+tests/conformance compares our optimizers with the record, and conformance_page.py shows it. Left out are z3, which
+executes the programs it writes, mars, whose calls depend on its verdicts, and the decodings, which call no client.
+Run it with this project's environment:
 
     pip install --no-deps --target DIR optillm==0.4.0
     python benchmarks/conformance.py --peer DIR [--out FILE]
@@ -33,7 +34,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-RECORD = Path(__file__).parents[1] / "tests" / "conformance" / "codelion-0.4.0.json"
+from conformance_page import RECORD
+
 SYSTEM = "You are helpful."
 QUESTION = "What is 2 + 2?"
 SEEDS = 20

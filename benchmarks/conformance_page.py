@@ -79,9 +79,8 @@ class Section:
 
     @property
     def ours(self) -> Calls:
-        """The calls that ours must make."""
-        added = sum((one.ours for one in self.deviations), Calls())
-        return self.same + added
+        """The calls that ours make."""
+        return sum((one.ours for one in self.deviations), self.same)
 
     @property
     def same(self) -> Calls:
@@ -141,9 +140,9 @@ TEMPLATE = """\
 
 Written by `python benchmarks/conformance_page.py` from `tests/conformance/cases.toml`, and checked by the tests.
 
-At the defaults, our optimizers make the calls of codelion's optillm 0.4.0, except where a table below says what they do
-instead and why. Both answer one question on a scripted model whose replies make them go their full way; codelion's
-calls were recorded from its own code (`benchmarks/conformance.py`). Order is not compared.
+At the defaults, our optimizers make the calls of codelion's optillm 0.4.0, except where a table below says what
+they do instead and why. Both answer one question on a scripted model whose replies make them go their full way;
+codelion's calls were recorded from its own code (`benchmarks/conformance.py`). Order is not compared.
 
 `S U A U, T 0.1, 256` is a sequence: the first letters of the roles, temperature, most tokens, and top_p if it cuts
 anything off. `S U A U, read` is a read: probabilities of verdicts are taken from one step, and nothing is sampled.

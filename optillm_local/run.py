@@ -142,7 +142,7 @@ async def asolve(
             usage=run.usage,
             engine=client.stats() - before,
             solutions=tuple(run.solutions),
-            budget_exhausted=any(one.exhausted for one in current_span().meters),
+            budget_exhausted=_is_budget_spent(),
             seed=prompt.sampling.seed,
             duration_s=client.clock() - started,
             model=client.model,
@@ -188,17 +188,30 @@ def versions() -> dict[str, str]:
 
 async def _best_within_budget(optimizer: Optimizer, prompt: Prompt, client: ModelClient, run: Run) -> Solution:
     try:
-        return await optimizer.optimize(prompt, client)
+        answer = await optimizer.optimize(prompt, client)
     except BudgetExceeded:
         if not run.solutions:
             raise
-
-    def rank(candidate: Solution) -> tuple[bool, float]:
-        score = candidate.verification_score
-        return candidate.is_verified, -math.inf if math.isnan(score) else score
-
-    best = max(reversed(run.solutions), key=rank)
+    else:
+        is_cut_off = answer.completion and not _is_whole(answer) and _is_budget_spent()
+        if not is_cut_off or not run.solutions:
+            return answer
+    best = max(reversed(run.solutions), key=_rank)
     return best.but(metadata={"selection": "best candidate when the budget was spent"})
+
+
+def _rank(candidate: Solution) -> tuple[bool, float, bool]:
+    """Verified ones first, then by score, unscored ones last; of equals those that are whole."""
+    score = candidate.verification_score
+    return candidate.is_verified, -math.inf if math.isnan(score) else score, _is_whole(candidate)
+
+
+def _is_whole(candidate: Solution) -> bool:
+    return candidate.completion is not None and candidate.completion.finish_reason == "stop"
+
+
+def _is_budget_spent() -> bool:
+    return any(one.exhausted for one in current_span().meters)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import anyio
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from optillm_local.clients import ScriptedClient
+from optillm_local.confidence import SCORERS
 from optillm_local.core.events import Event, OptionsRead, SequenceStarted
 from optillm_local.core.prompt import Prompt
 from optillm_local.run import asolve
@@ -20,8 +21,13 @@ ROUND = 64
 
 QUESTION = Prompt.of("What is 3 + 4? For example, 1 + 1 is 2.", seed=0)
 
-SCRIPT: Mapping[str, str] = {}
-"""Replies to steps whose form decides what is asked next, by tag."""
+SCRIPT: Mapping[str, str] = {
+    "examples": '<output>[{"question": "1 + 1?", "answer": "2"}, {"question": "2 + 2?", "answer": "4"}]</output>',
+    "mistake": "<output>3</output>",
+    "principle": "<output>Count again.</output>",
+    "principles": "<output>1. Count again.</output>",
+}
+"""Replies to steps whose form decides what is asked next, by tag: those of leap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +37,19 @@ class DryRun:
     Attributes:
         sequences: answers that were begun.
         reads: decisions read from log-probabilities.
-        depth: answers that had to wait for one another, the first included; a read takes a step, and none counts.
+        steps: of the model; a read takes one, like a token.
         alternatives: most alternatives per token that it wants the log-probabilities of.
     """
 
     sequences: int
     reads: int
-    depth: int
+    steps: int
     alternatives: int
+
+    @property
+    def depth(self) -> int:
+        """Answers that had to wait for one another, the first included; reads do not count."""
+        return self.steps // ROUND
 
     @property
     def calls(self) -> str:
@@ -60,8 +71,15 @@ def page(known: Sequence[Mapping[str, Any]]) -> str:
         trim_blocks=True,
         autoescape=False,  # noqa: S701 - Markdown
     )
-    measured = [{**about, "run": anyio.run(dry_run, about["name"])} for about in known]
-    return environment.get_template("optimizers.md.j2").render(optimizers=measured)
+    measured = [{**about, "run": _measured(about["name"])} for about in known]
+    return environment.get_template("optimizers.md.j2").render(optimizers=measured, scorers=SCORERS)
+
+
+def _measured(name: str) -> DryRun | None:
+    try:
+        return anyio.run(dry_run, name)
+    except Exception:  # other packages' code: one that fails must not hide the rest
+        return None
 
 
 async def dry_run(name: str) -> DryRun:
@@ -76,7 +94,7 @@ async def dry_run(name: str) -> DryRun:
     return DryRun(
         sequences=sum(isinstance(event, SequenceStarted) for event in events),
         reads=sum(isinstance(event, OptionsRead) for event in events),
-        depth=client.stats().steps // ROUND,
+        steps=client.stats().steps,
         alternatives=max((prompt.sampling.logprobs or 0 for prompt in client.prompts), default=0),
     )
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from optillm_local import registry
 from optillm_local.cli import catalog
+from optillm_local.confidence import SCORERS
 
 
 def command(
@@ -36,7 +37,7 @@ def command(
     elif as_json:
         typer.echo(json.dumps(known, allow_nan=False))
     else:
-        Console().print(*_tables(known), sep="\n")
+        Console().print(*_tables(known), "", _scorers(), sep="\n")
     return 0
 
 
@@ -76,6 +77,16 @@ def _tables(known: list[dict[str, Any]]) -> Iterator[RenderableType]:
             meaning = Text.assemble((f"{_readable(option['type'])}: ", "dim"), option["description"])
             table.add_row(Text(f"  {option['name']}"), Text(str(option["default"])), meaning)
         yield table
+
+
+def _scorers() -> RenderableType:
+    """What options called `scorer` may be."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    table.add_column("scorer", header_style="bold cyan", no_wrap=True)
+    table.add_column("what it ranks by", header_style="dim", overflow="fold")
+    for name, named in SCORERS.items():
+        table.add_row(name, named.meaning)
+    return table
 
 
 def _readable(annotation: str) -> str:

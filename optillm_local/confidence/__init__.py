@@ -1,9 +1,10 @@
 """How sure one may be of an answer: token-level confidence, and scorers that optimizers rank candidates by."""
 
+from optillm_local.confidence.asked_of import AskedOf
 from optillm_local.confidence.comparison import Tournament
 from optillm_local.confidence.lineup import Lineup
-from optillm_local.confidence.named import MEANINGS, SCORERS, ScorerOption, scorer
-from optillm_local.confidence.pointwise import PointwiseOption, ProbabilityOption
+from optillm_local.confidence.named import MEANINGS, SCORERS, scorer
+from optillm_local.confidence.options import PointwiseOption, ProbabilityOption, ScorerOption
 from optillm_local.confidence.scorer import Pointwise, Scorer
 from optillm_local.confidence.verdict import CORRECT, INCORRECT, LABELS, Levels, PCorrect
 
@@ -13,6 +14,7 @@ __all__ = [
     "LABELS",
     "MEANINGS",
     "SCORERS",
+    "AskedOf",
     "Levels",
     "Lineup",
     "PCorrect",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import ClassVar
 
 from pydantic import Field
 
-from optillm_local.confidence.scorer import Scorer
+from optillm_local.confidence.scorer import Scorer, if_it_fits
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completion
 from optillm_local.core.concurrency import each
@@ -23,7 +24,8 @@ class Tournament(Scorer):
     """The mean probability of beating the others, or some of them.
 
     Each comparison is read twice, with the places swapped, because models favour a place. All are read at once:
-    n (n - 1) / 2 comparisons, or about n k with `pivots` k (pivot tournament, LLM-as-a-Verifier, 2026).
+    n (n - 1) / 2 comparisons, or about n k with `pivots` k (LLM-as-a-Verifier, 2026, whose pivot tournament finds
+    its pivots by a round of comparisons; these are evenly spread).
     """
 
     name: ClassVar[str] = "pairwise"
@@ -42,7 +44,8 @@ class Tournament(Scorer):
         async def compare(pair: tuple[int, int]) -> float:
             first, second = (candidates[i] for i in pair)
             there, back = await each(
-                lambda order: _prefers_first(question, *order, client), [(first, second), (second, first)]
+                lambda order: if_it_fits(_prefers_first(question, *order, client), math.nan),
+                [(first, second), (second, first)],
             )
             return fmean((there, 1 - back))
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from optillm_local.answers import equivalence_classes, extract_answer
-from optillm_local.confidence.scorer import Scorer
+from optillm_local.confidence.scorer import Scorer, if_it_fits
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completion
 from optillm_local.core.concurrency import each
@@ -61,14 +61,16 @@ class Lineup(Scorer):
         async def lineup(first: int) -> Mapping[int, float]:
             places = [(first + place) % n for place in range(shown)]
             text = render("scorers/lineup", candidates=[texts[i] for i in places], write=bool(self.reviews))
-            chosen = await self._chosen(question.instructed(text), first, shown, client)
+            asked = question.instructed(text)
+            chosen = await if_it_fits(self._chosen(asked, first, shown, client), [math.nan] * shown)
             totals: dict[int, float] = defaultdict(float)
             for i, probability in zip(places, chosen, strict=True):
                 totals[classes[i]] += probability
             return {i: totals[classes[i]] for i in places}
 
         lineups = await each(lineup, range(n))
-        return [fmean(one[i] for one in lineups if i in one) for i in range(n)]
+        known = [[one[i] for one in lineups if i in one and not math.isnan(one[i])] for i in range(n)]
+        return [fmean(one) if one else math.nan for one in known]
 
     async def _chosen(self, asked: Prompt, first: int, shown: int, client: ModelClient) -> list[float]:
         """P(best) by place in a lineup; the mean over the comparisons."""

@@ -2,7 +2,7 @@
 
 Per token, an array [tokens]: `token_confidence`, `self_certainty`, `entropy`, `varentropy`, `margin`. Of a trace,
 a number: `mean_over` for all or a span of its tokens, and `lowest_group`, `bottom_group` and `tail`, which take
-token confidences. `GroupConfidence` is `lowest_group` while a trace is being written, and `confidence_threshold` is
+token confidences. `GroupConfidence` is `lowest_group` while a trace is being written; `confidence_threshold` is
 over traces.
 
 What is unknown is NaN and never an error: a token without alternatives, a trace without tokens. Means leave

@@ -1,11 +1,11 @@
-"""Scorers by name, as options spell them."""
+"""Scorers by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from optillm_local.confidence import likelihood as measured
 from optillm_local.confidence.comparison import Tournament
@@ -56,9 +56,6 @@ def scorer(given: str | Mapping[str, Any] | Scorer) -> Scorer:
     except ValidationError as error:
         raise InvalidConfiguration.of(error, lambda option: f"scorer {name} option {option}") from None
 
-
-ScorerOption = Annotated[Scorer, BeforeValidator(scorer)]
-"""The type of an option that takes a scorer, by name or made."""
 
 MEANINGS = "; ".join(f"{name}: {named.meaning}" for name, named in SCORERS.items())
 """For help texts."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Awaitable, Sequence
+from typing import ClassVar, TypeVar
 
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completion
 from optillm_local.core.concurrency import each
+from optillm_local.core.errors import RequestRejected
 from optillm_local.core.prompt import Prompt
+
+T = TypeVar("T")
 
 
 class Scorer(ABC):
@@ -28,6 +32,11 @@ class Scorer(ABC):
     comparative: ClassVar[bool] = False
     logprobs: ClassVar[int | None] = None
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether scores are measured on a candidate's tokens, and so may be any number; others are 0 to 1."""
+        return self.logprobs is not None
+
     @abstractmethod
     async def score(self, question: Prompt, candidates: Sequence[Completion], client: ModelClient) -> list[float]:
         """One number per candidate, higher is better, NaN for what cannot be told.
@@ -37,7 +46,7 @@ class Scorer(ABC):
             candidates: what was sampled for it; their token ids are continued from, so that they are cache hits.
 
         Raises:
-            ClientError, BudgetExceeded: as the client does.
+            ClientError, BudgetExceeded: as the client does; but where there is no room to ask, the score is NaN.
         """
 
     def sampled(self, prompt: Prompt) -> Prompt:
@@ -47,11 +56,21 @@ class Scorer(ABC):
         return prompt if enough else prompt.but(logprobs=self.logprobs)
 
 
+async def if_it_fits(read: Awaitable[T], otherwise: T) -> T:
+    """What is read, or something else if the question does not fit into the model's context."""
+    try:
+        return await read
+    except RequestRejected as error:
+        if error.field != "messages":
+            raise
+        return otherwise
+
+
 class Pointwise(Scorer):
     """Scores each candidate by itself, all at once."""
 
     async def score(self, question: Prompt, candidates: Sequence[Completion], client: ModelClient) -> list[float]:
-        return await each(lambda one: self.judge(question, one, client), candidates)
+        return await each(lambda one: if_it_fits(self.judge(question, one, client), math.nan), candidates)
 
     @abstractmethod
     async def judge(self, question: Prompt, candidate: Completion, client: ModelClient) -> float:

@@ -1,10 +1,12 @@
-"""Asking many things at once."""
+"""Asking many things at once, and stopping them."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -46,6 +48,55 @@ async def each(ask: Callable[[A], Awaitable[R]], items: Iterable[A]) -> list[R]:
     if failures:
         raise _first(failures[index] for index in sorted(failures))
     return [results[index] for index in range(len(jobs))]
+
+
+UNNEEDED = "no longer needed"
+"""Why something is stopped, if nobody says more."""
+
+
+class Stoppable:
+    """Work that can be stopped as a whole, as a `Generation` can, however many calls it is made of.
+
+    What decodes for it ends mid-token, and has the reason on its record.
+    """
+
+    def __init__(self) -> None:
+        self._scope = anyio.CancelScope()
+        self.because = ""
+        self.outer: Stoppable | None = None
+
+    def __enter__(self) -> Self:
+        self.outer = _work.get()
+        self._token = _work.set(self)
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        _work.reset(self._token)
+        return self._scope.__exit__(kind, error, trace)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._scope.cancel_called
+
+    def stop(self, because: str) -> None:
+        """End it; of several reasons the first counts."""
+        self.because = self.because or because
+        self._scope.cancel()
+
+
+_work: ContextVar[Stoppable | None] = ContextVar("optillm_local_work", default=None)
+
+
+def why_stopped() -> str:
+    """Why the work that this task belongs to was stopped, the innermost that was; `UNNEEDED` if none was."""
+    work = _work.get()
+    while work and not work.because:
+        work = work.outer
+    return work.because if work else UNNEEDED
 
 
 def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:

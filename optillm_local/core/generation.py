@@ -14,6 +14,7 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from optillm_local.core.completion import Completed, Completion, ResponseEvent
+from optillm_local.core.concurrency import UNNEEDED, why_stopped
 from optillm_local.core.errors import EngineDead
 from optillm_local.core.events import SequenceCompleted, SequenceStarted, StoppedEarly, TokensDecoded
 from optillm_local.core.prompt import Prompt
@@ -42,10 +43,11 @@ class Generation(ABC):
         """
 
     @abstractmethod
-    def stop(self, index: int | None = None, because: str = "") -> None:
+    def stop(self, index: int | None = None, because: str = UNNEEDED) -> None:
         """End one sequence, or all: each still delivers its `Completed`, with what it had, as `abort`.
 
-        This is the one way in which work that is decided ends: `because` goes on the record.
+        This is the one way in which work that is decided ends, also where a `Stoppable` around it is stopped:
+        `because` goes on the record.
         """
 
 
@@ -95,16 +97,17 @@ class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        await self._drain()
+        failed = isinstance(error, Exception)
+        await self._drain(f"{type(error).__name__} was raised" if failed else why_stopped())
         return await self._context.__aexit__(kind, error, trace)
 
-    def stop(self, index: int | None = None, because: str = "no longer needed") -> None:
+    def stop(self, index: int | None = None, because: str = UNNEEDED) -> None:
         running = self._running if index is None else self._running & {index}
         ids = [self._ids[i] for i in sorted(running - self._ending)]
         self._ending |= running
         if ids:
             self._here.run.emit(StoppedEarly(span_id=self._here.id, sequence_ids=ids, reason=because))
-            self._inner.stop(index)
+            self._inner.stop(index, because)
 
     async def __anext__(self) -> tuple[int, ResponseEvent]:
         if not self._running:
@@ -116,11 +119,11 @@ class AccountedGeneration(Generation, AbstractAsyncContextManager[Generation]):
         self._spend(0)  # time is up: end what runs, then hear what it had
         return self._record(*await anext(self._inner))
 
-    async def _drain(self) -> None:
+    async def _drain(self, because: str) -> None:
         """End what still runs and count it, even in a cancelled task: nothing decodes for nobody."""
         if not self._running:
             return
-        self.stop()
+        self.stop(because=because)
         with anyio.CancelScope(shield=True):
             while self._running:
                 try:

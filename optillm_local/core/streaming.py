@@ -10,7 +10,7 @@ import anyio
 
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completed, OutputTextDelta, ResponseEvent, Transcript
-from optillm_local.core.concurrency import task_group
+from optillm_local.core.concurrency import UNNEEDED, Stoppable, task_group
 from optillm_local.core.generation import Generation
 from optillm_local.core.mailbox import Mailbox
 from optillm_local.core.prompt import Prompt
@@ -50,16 +50,16 @@ class _OneStream(Generation):
         self._stream, self._prompt_tokens, self._seed = stream, prompt_tokens, seed
         self._transcript = Transcript()
         self._stopped = False
-        self._reading = anyio.CancelScope()
+        self._reading = Stoppable()
 
-    def stop(self, index: int | None = None, because: str = "") -> None:
+    def stop(self, index: int | None = None, because: str = UNNEEDED) -> None:
         self._stopped = True
-        self._reading.cancel()  # where another task waits for an event that may be far away
+        self._reading.stop(because)  # where another task waits for an event that may be far away
 
     async def __anext__(self) -> tuple[int, ResponseEvent]:
         event: ResponseEvent | None = None
         if not self._stopped:
-            with anyio.CancelScope() as self._reading:
+            with Stoppable() as self._reading:
                 event = await anext(self._stream, None)  # None: it was cancelled while it decoded
         if isinstance(event, OutputTextDelta):
             self._transcript.add(event)
@@ -82,7 +82,7 @@ class _ManyStreams(Generation):
 
     def __init__(self, streams: Sequence[_OneStream]) -> None:
         self._streams = streams
-        self._scopes = [anyio.CancelScope() for _ in streams]
+        self._scopes = [Stoppable() for _ in streams]
         self._mailbox: Mailbox[tuple[int, ResponseEvent] | Exception] = Mailbox()
 
     async def pump(self, index: int) -> None:
@@ -100,9 +100,9 @@ class _ManyStreams(Generation):
             if not ended:
                 self._mailbox.put((index, await stream.abort()))
 
-    def stop(self, index: int | None = None, because: str = "") -> None:
+    def stop(self, index: int | None = None, because: str = UNNEEDED) -> None:
         for scope in self._scopes if index is None else [self._scopes[index]]:
-            scope.cancel()
+            scope.stop(because)
 
     async def __anext__(self) -> tuple[int, ResponseEvent]:
         item = await self._mailbox.get()

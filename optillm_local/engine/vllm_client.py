@@ -22,6 +22,7 @@ from optillm_local.core.completion import (
     Score,
     Transcript,
 )
+from optillm_local.core.concurrency import UNNEEDED
 from optillm_local.core.errors import ClientError, InvalidConfiguration, RequestRejected, did_you_mean
 from optillm_local.core.generation import Generation
 from optillm_local.core.prompt import Prompt, Sampling
@@ -229,7 +230,7 @@ class _Sequences(Generation):
         self._transcripts = [Transcript() for _ in prompts]
         self._ready: deque[tuple[int, ResponseEvent]] = deque()
 
-    def stop(self, index: int | None = None, because: str = "") -> None:
+    def stop(self, index: int | None = None, because: str = UNNEEDED) -> None:
         self._batch.abort(index)
 
     async def __anext__(self) -> tuple[int, ResponseEvent]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from optillm_local.confidence import MEANINGS, PCorrect
-from optillm_local.confidence.pointwise import ProbabilityOption
+from optillm_local.confidence import PCorrect, ProbabilityOption
 from optillm_local.core.client import ModelClient
-from optillm_local.core.concurrency import each
 from optillm_local.core.errors import InvalidConfiguration, NoSolutions
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
@@ -22,7 +22,7 @@ from optillm_local.core.prompt import Message, Prompt
 from optillm_local.core.solution import Solution
 from optillm_local.core.span import span
 from optillm_local.optimizers.candidates import candidate, ids, selected
-from optillm_local.optimizers.growing import replies, value
+from optillm_local.optimizers.tree_search import replies, value, visits
 from optillm_local.prompts import render
 from optillm_local.search import top_k
 
@@ -32,8 +32,8 @@ class AdaptiveBranching(Optimizer):
     """Answer anew or refine an answer there is, whichever looks better by Thompson sampling.
 
     A node is an answer with its score; a child of the root is a new answer, a child of an answer a refinement of
-    it. treequest chooses a batch of nodes to expand, all of the batch are written together, each is scored the
-    moment it is written, and the scores are told before the next batch. Needs the extra `search`.
+    it. treequest chooses which node to expand next; several are under way side by side, and each answer is scored
+    the moment it is written. Needs the extra `search`.
     """
 
     name: ClassVar[str] = "ab_mcts"
@@ -41,51 +41,55 @@ class AdaptiveBranching(Optimizer):
     source: ClassVar[str] = "Inoue et al., Wider or Deeper? Adaptive Branching Tree Search, 2025; treequest"
 
     trials: int = Field(default=16, ge=1, le=4096, description="answers and refinements in all")
-    batch: int = Field(default=4, ge=1, le=4096, description="of them, written side by side")
+    parallel: int = Field(
+        default=4, ge=1, le=4096, description="of them, written side by side; the fewer, the better guided"
+    )
     distribution: Literal["gaussian", "beta"] = Field(
         default="gaussian", description="what scores are modelled by; gaussian is treequest's default"
     )
-    scorer: ProbabilityOption = Field(default=PCorrect(), description=f"scores the answers, 0 to 1. {MEANINGS}")
+    scorer: ProbabilityOption = Field(default=PCorrect(), description="scores the answers, 0 to 1; a scorer")
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         prompt = self.scorer.sampled(Prompt.of(query))
         tree = _Tree(self.distribution, prompt.step("tree").sampling.seed)
         answers: list[Solution] = []
+
+        def tell(trial: _Trial, solution: Solution | None) -> None:
+            if solution:
+                answers.append(solution)
+                tree.tell(trial, solution)
+
         with span("search"):
-            for done in range(0, self.trials, self.batch):
-                answers += await self._batch(tree, prompt, done, client)
+            await visits(
+                self.trials, self.parallel, tree.ask, lambda trial: self._answer(prompt, trial, client), tell
+            )
         if not answers:
             raise NoSolutions("the model wrote nothing")
         best = answers[top_k([one.verification_score for one in answers], 1)[0]]
         by = f"highest {self.scorer.description} of {len(answers)} answers"
         return selected(best, f"{by}: {best.verification_score:.3f}")
 
-    async def _batch(self, tree: _Tree, prompt: Prompt, done: int, client: ModelClient) -> list[Solution]:
-        """Ask the tree what to write, write it, and tell what it is worth."""
-        trials = tree.ask(min(self.batch, self.trials - done))
-        written = await each(
-            lambda i: self._answer(prompt, trials[i].parent_state, done + i, client), range(len(trials))
-        )
-        for trial, solution in zip(trials, written, strict=True):
-            if solution:
-                tree.tell(trial, solution)
-        return [solution for solution in written if solution]
-
-    async def _answer(
-        self, prompt: Prompt, parent: Solution | None, number: int, client: ModelClient
-    ) -> Solution | None:
-        """A new answer, or a refinement of `parent`; None if it says nothing."""
-        asked, step = prompt, "answer"
+    async def _answer(self, prompt: Prompt, trial: _Trial, client: ModelClient) -> Solution | None:
+        """A new answer, or a refinement of one there is; None if it says nothing."""
+        asked, step, parent = prompt, "answer", trial.parent
         if parent and parent.completion:
             asked = prompt.then(parent.completion.message(), Message("user", render("ab_mcts/refine")))
             step = "refine"
-        said = await replies(client, asked.step(step, number), prompt)
+        said = await replies(client, asked.step(step, trial.number), prompt)
         if not said:
             return None
         score = await value(self.scorer, prompt, said[0], client)
-        return candidate(
-            said[0], prompt, step, number, verification_score=score, parents=ids([parent] if parent else [])
-        )
+        parents = ids([parent] if parent else [])
+        return candidate(said[0], prompt, step, trial.number, verification_score=score, parents=parents)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What treequest, which calls it `id`, wants written: a refinement of `parent`; without one, a new answer."""
+
+    number: int
+    parent: Solution | None
+    id: str
 
 
 class _Tree:
@@ -104,18 +108,19 @@ class _Tree:
         self._algorithm = treequest.ABMCTSA(dist_type=distribution)
         self._state = self._algorithm.init_tree()
         self._random = np.random.RandomState(seed).get_state()
+        self._numbers = itertools.count()
 
-    def ask(self, n: int) -> list[Any]:
-        """The next n trials: each has the solution to refine as its `parent_state`, None for a new answer."""
+    def ask(self, n: int) -> list[_Trial]:
+        """The next n trials."""
         with self._own_random():
             self._state, trials = self._algorithm.ask_batch(self._state, n, ["answer"])
-        return list(trials)
+        return [_Trial(next(self._numbers), trial.parent_state, trial.trial_id) for trial in trials]
 
-    def tell(self, trial: Any, solution: Solution) -> None:
+    def tell(self, trial: _Trial, solution: Solution) -> None:
         """What came of a trial, if its score is known."""
         if not math.isnan(solution.verification_score):
             result = solution, solution.verification_score
-            self._state = self._algorithm.tell(self._state, trial.trial_id, result)
+            self._state = self._algorithm.tell(self._state, trial.id, result)
 
     @contextmanager
     def _own_random(self) -> Iterator[None]:

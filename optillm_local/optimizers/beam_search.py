@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from random import Random
 from typing import ClassVar
 
 from pydantic import Field
 
-from optillm_local.core.client import ModelClient
 from optillm_local.core.options import frozen_options
-from optillm_local.core.prompt import Prompt
-from optillm_local.core.solution import Solution
-from optillm_local.core.span import span
-from optillm_local.optimizers.steps import StepSearch
+from optillm_local.optimizers.steps import StepSearch, Trace
 from optillm_local.search import top_k
 
 
@@ -29,17 +27,14 @@ class BeamSearch(StepSearch):
     description: ClassVar[str] = "steps of reasoning; only the best beginnings are written on"
     source: ClassVar[str] = "Snell et al., Scaling LLM Test-Time Compute Optimally, 2024"
 
-    beam_width: int = Field(default=4, ge=1, le=4096, description="answers that are kept in each round")
-    expansion: int = Field(default=4, ge=1, le=4096, description="next steps to try for each of them")
+    beam_width: int = Field(default=4, ge=1, le=256, description="answers that are kept in each round")
+    expansion: int = Field(default=4, ge=1, le=256, description="next steps to try for each of them")
 
-    async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
-        beams = [self.begin(query, client)] * self.beam_width
-        with span("search"):
-            for level in range(self.max_steps):
-                tried = [beam for beam in beams for _ in range(1 if beam.is_finished else self.expansion)]
-                grown = {trace.text: trace for trace in await self.grow(tried, level)}
-                distinct = list(grown.values())
-                beams = [distinct[i] for i in top_k([one.score for one in distinct], self.beam_width)]
-                if all(beam.is_finished for beam in beams):
-                    break
-        return self.best(beams)
+    @property
+    def width(self) -> int:
+        return self.beam_width * self.expansion
+
+    def select(self, traces: Sequence[Trace], random: Random) -> list[Trace]:
+        distinct = list({trace.text: trace for trace in traces}.values())
+        best = [distinct[i] for i in top_k([one.score for one in distinct], self.beam_width)]
+        return [trace for trace in best for _ in range(1 if trace.is_finished else self.expansion)]

@@ -19,7 +19,7 @@ NOTHING_WRITTEN = "the model wrote nothing; if it thinks, max_tokens may be too 
 
 def said(completion: Completion) -> str:
     """What others are shown of a completion: without its thoughts, unless these are all there is."""
-    return completion.answer.strip() or completion.text.strip()
+    return completion.answer.strip() or completion.reasoning.strip() or completion.text.strip()
 
 
 def is_whole(completion: Completion) -> bool:
@@ -41,7 +41,11 @@ async def ask(asked: Prompt, client: ModelClient) -> Completion:
 
 
 async def written(
-    asked: Prompt, client: ModelClient, *parents: Solution, agent: int = 0, read: Callable[[Completion], str] = said
+    asked: Prompt,
+    client: ModelClient,
+    *parents: Solution,
+    agent: int = 0,
+    read: Callable[[Completion], str] = said,
 ) -> Solution:
     """What the model says at a step, as a candidate whose answer `read` takes from it."""
     completion = await ask(asked, client)
@@ -50,7 +54,13 @@ async def written(
 
 
 def candidate(
-    completion: Completion, asked: Prompt, phase: str, agent: int = 0, *, answer: str | None = None, **about: Any
+    completion: Completion,
+    asked: Prompt,
+    phase: str,
+    agent: int | str = 0,
+    *,
+    answer: str | None = None,
+    **about: Any,
 ) -> Solution:
     """A candidate, put on the record if it says anything; without `answer`, its answer is what it `said`."""
     solution = Solution.of(

@@ -7,15 +7,15 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from optillm_local.confidence import MEANINGS, PCorrect, ScorerOption
+from optillm_local.confidence import PCorrect, ScorerOption
 from optillm_local.core.client import ModelClient
-from optillm_local.core.concurrency import task_group
+from optillm_local.core.concurrency import Stoppable, each
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Message, Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import span
-from optillm_local.optimizers.candidates import best_scored, candidate, first_whole, ids, is_whole
+from optillm_local.optimizers.candidates import ask, first_whole, is_whole, written
+from optillm_local.optimizers.ranking import best_of
 from optillm_local.prompts import render
 
 DIRECT_TEMPERATURE, DIRECT_TOP_P = 0.1, 0.95
@@ -44,11 +44,11 @@ class CerebrasPlanning(Optimizer):
     execution_temperature: float = Field(default=0.25, ge=0, le=2, description="of the executions")
     review_temperature: float = Field(default=0.1, ge=0, le=2, description="of the reviews")
     temperature: float = Field(default=0.0, ge=0, le=2, description="of the answers")
-    scorer: ScorerOption = Field(default=PCorrect(), description=f"what the best is best by. {MEANINGS}")
+    scorer: ScorerOption = Field(default=PCorrect(), description="what the best is best by; a scorer")
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         prompt = self.scorer.sampled(Prompt.of(query))
-        return await best_scored(partial(self._answer, prompt, client), self.n, self.scorer, prompt, client)
+        return await best_of(self.n, partial(self._answer, prompt, client), self.scorer, prompt, client)
 
     async def _answer(self, prompt: Prompt, client: ModelClient, number: int) -> Solution:
         """One answer; if it or the review fails, the step before stands in for it."""
@@ -57,46 +57,37 @@ class CerebrasPlanning(Optimizer):
             return executions[0]
         told = render("cepo/review", executions=[one.answer for one in executions])
         asked = prompt.instructed(told).step("review", number, temperature=self.review_temperature)
-        reviewed = first_whole([await _written(asked, client, number, *executions), *executions])
+        reviewed = first_whole([await written(asked, client, *executions, agent=number), *executions])
         told = render("cepo/answer", solution=reviewed.answer)
         asked = prompt.instructed(told).step("answer", number, temperature=self.temperature)
-        return first_whole([await _written(asked, client, number, reviewed), reviewed])
+        return first_whole([await written(asked, client, reviewed, agent=number), reviewed])
 
     async def _executions(self, prompt: Prompt, client: ModelClient, number: int) -> list[Solution]:
         """The executions to review, in the order of their plans; without any, an answer that follows no plan."""
         found: dict[int, Solution] = {}
-        async with task_group() as tasks:
+        with Stoppable() as rest:
 
             async def execute(plan: int) -> None:
                 execution = await self._execution(prompt, client, number, plan)
                 if execution and len(found) < self.executions:
                     found[plan] = execution
                 if len(found) == self.executions:
-                    tasks.cancel_scope.cancel()
+                    rest.stop(f"{self.executions} executions are there")
 
-            for plan in range(self.plans):
-                tasks.start_soon(execute, plan)
+            await each(execute, range(self.plans))
         if found:
             return [found[plan] for plan in sorted(found)]
         asked = prompt.step("direct", number, temperature=DIRECT_TEMPERATURE, top_p=DIRECT_TOP_P)
-        return [await _written(asked, client, number)]
+        return [await written(asked, client, agent=number)]
 
     async def _execution(self, prompt: Prompt, client: ModelClient, number: int, plan: int) -> Solution | None:
         """A plan, carried out; None if nothing comes of it."""
         asked = prompt.instructed(render("cepo/plan", question=prompt.question))
         asked = asked.step("plan", number, plan, temperature=self.plan_temperature)
-        with span("plan"):
-            [planned] = await client.sample(asked)
+        planned = await ask(asked, client)
         if not is_whole(planned):
             return None
         told = asked.then(planned.message(), Message("user", render("cepo/execute")))
         told = told.step("execute", number, plan, temperature=self.execution_temperature)
-        execution = await _written(told, client, number)
+        execution = await written(told, client, agent=number)
         return execution if execution.completion and is_whole(execution.completion) else None
-
-
-async def _written(asked: Prompt, client: ModelClient, number: int, *parents: Solution) -> Solution:
-    name = asked.log_tag or ""
-    with span(name):
-        [completion] = await client.sample(asked)
-    return candidate(completion, asked, name, number, parents=ids(parents))

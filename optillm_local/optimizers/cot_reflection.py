@@ -11,8 +11,7 @@ from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import span
-from optillm_local.optimizers.candidates import candidate, first_whole, said, selected
+from optillm_local.optimizers.candidates import ask, candidate, first_whole, said, selected
 from optillm_local.optimizers.replies import inside
 from optillm_local.prompts import render
 
@@ -34,10 +33,9 @@ class ChainOfThoughtReflection(Optimizer):
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         asked = Prompt.of(query).instructed(render("cot_reflection/reflect"))
         asked = asked.step("reflect", temperature=self.temperature)
-        with span("reflect"):
-            [completion] = await client.sample(asked)
-        answer = inside(completion.answer, "output")
-        reflected = candidate(completion, asked, "reflect", answer=answer or said(completion))
+        reply = await ask(asked, client)
+        answer = inside(reply.answer, "output")
+        reflected = candidate(reply, asked, "reflect", answer=answer or said(reply))
         return selected(
             first_whole([reflected]), "the output" if answer else "the whole text: no output is marked"
         )

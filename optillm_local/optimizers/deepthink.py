@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completed, Completion
-from optillm_local.core.generation import AT_THE_END, Generation
+from optillm_local.core.generation import AT_THE_END
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import keep, span
-from optillm_local.optimizers.candidates import candidate, first_whole, is_whole, said, selected
+from optillm_local.core.span import span
+from optillm_local.optimizers.candidates import ask, candidate, is_whole, said, selected
 from optillm_local.optimizers.replies import json_values, numbered
-from optillm_local.optimizers.voting import Poll, never
+from optillm_local.optimizers.voting import Poll, agreement
 from optillm_local.prompts import render
 
 MODULES = tuple(render("deepthink/modules").splitlines())
@@ -75,25 +75,43 @@ class DeepThink(Optimizer):
             render("deepthink/solve", structure=json.dumps(plan, indent=2, ensure_ascii=False))
         )
         samples = asked.step("sample", temperature=self.temperature, top_p=self.top_p).fan(self.n)
-        route = _Route(self, asked.step("greedy", temperature=0.0))
+        greedy = asked.step("greedy", temperature=0.0)
         with span("answer"):
-            async with client.generate([*samples, route.greedy], report_every=AT_THE_END) as group:
-                await route.hear(group)
-        return await route.taken()
+            poll, certain = await self._answers([*samples, greedy], client)
+        if self._is_agreed(poll) or certain is None or not is_whole(certain):
+            return await poll.elect(self.temperature)
+        poll.keep(self.temperature)
+        how = f"the greedy answer: only {poll.agreeing * self.n:g} of {self.n} samples agree"
+        return selected(candidate(certain, greedy, "greedy", self.n), how)
+
+    async def _answers(self, prompts: list[Prompt], client: ModelClient) -> tuple[Poll, Completion | None]:
+        """The samples and the greedy answer, side by side; what cannot matter any more is aborted."""
+        poll, certain = Poll(self.n, rule=agreement(self.threshold, self.n)), None
+        async with client.generate(prompts, report_every=AT_THE_END) as group:
+            async for index, event in group:
+                if not isinstance(event, Completed):
+                    continue
+                if index == self.n:
+                    certain = event.completion
+                elif await poll.add(index, event.completion):
+                    for needless in range(self.n + self._is_agreed(poll)):
+                        group.stop(needless, poll.stopped)
+        return poll, certain
+
+    def _is_agreed(self, poll: Poll) -> bool:
+        return poll.agreeing >= self.threshold
 
 
 async def _discovered(prompt: Prompt, client: ModelClient) -> Mapping[str, Any]:
     """The plan that the model makes for the question. Where a reply is unusable, the step before stands in."""
 
-    async def ask(step: str, at_most: int, **about: Any) -> str:
+    async def reply(step: str, at_most: int, **about: Any) -> str:
         asked = prompt.instructed(render(f"deepthink/{step}", **about))
-        with span(step):
-            [reply] = await client.sample(asked.step(step, at_most=at_most, temperature=PLANNING_TEMPERATURE))
-        return said(reply)
+        return said(await ask(asked.step(step, at_most=at_most, temperature=PLANNING_TEMPERATURE), client))
 
-    chosen = _chosen(await ask("select", SELECT_TOKENS, modules=MODULES, most=MOST_MODULES))
-    adapted = numbered(await ask("adapt", ADAPT_TOKENS, modules=chosen)) or chosen
-    plans = json_values(await ask("implement", IMPLEMENT_TOKENS, modules=adapted))
+    chosen = _chosen(await reply("select", SELECT_TOKENS, modules=MODULES, most=MOST_MODULES))
+    adapted = numbered(await reply("adapt", ADAPT_TOKENS, modules=chosen)) or chosen
+    plans = json_values(await reply("implement", IMPLEMENT_TOKENS, modules=adapted))
     return next((plan for plan in plans if isinstance(plan, dict) and plan), PLAN)
 
 
@@ -103,48 +121,3 @@ def _chosen(reply: str) -> list[str]:
     listed = [int(digits) for digits in re.findall(r"\d{1,3}", str(lists[0]) if lists else reply)]
     numbers = [number for number in dict.fromkeys(listed) if 1 <= number <= len(MODULES)]
     return [MODULES[number - 1] for number in numbers[:MOST_MODULES] or range(1, 6)]
-
-
-class _Route:
-    """The samples and the greedy answer of one run, and which of them is the answer."""
-
-    def __init__(self, options: DeepThink, greedy: Prompt) -> None:
-        self._options, self.greedy = options, greedy
-        self._poll = Poll(options.n, rule=never)
-        self._certain: Completion | None = None
-
-    async def hear(self, group: Generation) -> None:
-        """Take the answers as they finish, and abort those that cannot matter any more."""
-        async for index, event in group:
-            if not isinstance(event, Completed):
-                continue
-            if index == self._options.n:
-                self._certain = event.completion
-                continue
-            await self._poll.add(index, event.completion)
-            if self._agreeing >= self._enough:
-                self._stop(group, range(self._options.n + 1), "enough samples agreed")
-            elif self._agreeing + self._poll.outstanding < self._enough:
-                self._stop(group, range(self._options.n), "too few samples could still agree")
-
-    async def taken(self) -> Solution:
-        """The vote's answer if enough samples agree, or if there is no greedy one; else that."""
-        if self._agreeing >= self._enough or not self._certain or not is_whole(self._certain):
-            return first_whole([await self._poll.elect(self._options.temperature)])
-        for ballot in self._poll.ballots:
-            keep(ballot.solution(self._poll.tally(), self._options.temperature))
-        how = f"the greedy answer: only {self._agreeing:g} of {self._options.n} samples agree"
-        return selected(candidate(self._certain, self.greedy, "greedy", self._options.n), how)
-
-    @property
-    def _agreeing(self) -> float:
-        return max(self._poll.tally().totals.values(), default=0.0)
-
-    @property
-    def _enough(self) -> float:
-        return self._options.threshold * self._options.n
-
-    def _stop(self, group: Generation, indices: Iterable[int], because: str) -> None:
-        self._poll.stopped = self._poll.stopped or because
-        for index in indices:
-            group.stop(index, because)

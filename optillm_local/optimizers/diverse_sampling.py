@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from optillm_local.answers import extract_answer, normalize
 from optillm_local.core.completion import Completion
+from optillm_local.core.errors import InvalidConfiguration
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.optimizers.best_of_n import BestOfN
@@ -34,6 +35,12 @@ class DiverseSampling(BestOfN):
     same: float = Field(
         default=SAME, ge=0, le=1, description="share of common words above which one answer repeats another"
     )
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.coolest > self.hottest:
+            raise InvalidConfiguration("coolest", self.coolest, f"must be at most hottest={self.hottest:g}")
+        return self
 
     def prompts(self, prompt: Prompt) -> list[Prompt]:
         step = (self.hottest - self.coolest) / max(1, self.n - 1)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completion
-from optillm_local.core.errors import BudgetExceeded, RequestRejected
+from optillm_local.core.errors import BudgetExceeded, NoSolutions, RequestRejected
 from optillm_local.core.prompt import Prompt
-from optillm_local.core.thinking import split_thinking
+from optillm_local.core.solution import Solution
 from optillm_local.core.usage import TokenUsage
+from optillm_local.optimizers.candidates import NOTHING_WRITTEN, candidate
+from optillm_local.optimizers.pieces import joined, trimmed
 
 AT_AN_END = (BudgetExceeded, RequestRejected)
 """What keeps a model from writing on that has begun to: the budget is spent, or the context is full."""
-
-_LONGEST_END = 32
-"""Tokens at the end of a piece that may be no part of its text: an end token, a stop text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +70,16 @@ class Draft:
         """Whether it was cut off: nothing may follow."""
         return bool(self.pieces and self.pieces[-1].finish_reason == "abort")
 
+    def candidate(self, phase: str, **about: Any) -> Solution:
+        """It as a candidate, put on the record.
+
+        Raises:
+            NoSolutions: the model has said nothing; words put into its mouth do not count.
+        """
+        if not any(piece.text.strip() for piece in self.pieces if piece.usage.completion):
+            raise NoSolutions(NOTHING_WRITTEN)
+        return candidate(self.completion, self.prompt, phase, **about)
+
     def plus(self, text: str) -> Draft:
         """With words put into the model's mouth."""
         ids = self.client.encode(text)
@@ -109,61 +117,3 @@ class Draft:
         if not any(piece.usage.completion for piece in self.pieces):
             raise why
         return self._with(Completion("", (), "abort", TokenUsage()))
-
-
-def joined(pieces: Sequence[Completion]) -> Completion:
-    """Successive pieces of one answer as one completion.
-
-    Usages add up; what the log-probabilities of a piece do not say is NaN. It ends as the last piece does.
-    """
-    if not pieces:
-        return Completion("", (), "stop", TokenUsage())
-    text = "".join(piece.text for piece in pieces)
-    thinking = split_thinking(text, opened=any(piece.reasoning for piece in pieces))
-    known, listed = any(piece.logprobs for piece in pieces), any(piece.top_logprobs for piece in pieces)
-    return Completion(
-        text=text,
-        token_ids=tuple(token for piece in pieces for token in piece.token_ids),
-        finish_reason=pieces[-1].finish_reason,
-        usage=sum((piece.usage for piece in pieces), start=TokenUsage()),
-        logprobs=tuple(one for piece in pieces for one in _filled(piece, piece.logprobs, math.nan) if known),
-        top_logprobs=tuple(one for piece in pieces for one in _filled(piece, piece.top_logprobs, ()) if listed),
-        reasoning=thinking.reasoning,
-        answer=thinking.answer,
-        seed=pieces[0].seed,
-    )
-
-
-def _filled(piece: Completion, values: tuple[Any, ...], unknown: Any) -> tuple[Any, ...]:
-    return values or (unknown,) * len(piece.token_ids)
-
-
-def trimmed(piece: Completion, client: ModelClient) -> Completion:
-    """A piece with the tokens of its text alone, to be written on from: without what ended it.
-
-    Where a token holds both text and the beginning of a stop text, the rest of the text is tokenised anew.
-    """
-    ids, text = piece.token_ids, piece.text.lstrip()
-    for kept in range(len(ids), max(0, len(ids) - _LONGEST_END), -1):
-        shown = client.decode(ids[:kept]).lstrip()  # some tokenizers drop a leading space
-        if text.startswith(shown) and client.decode(ids[kept - 1 : kept]):
-            return _cut(piece, kept, client.encode(text[len(shown) :]))
-    return _cut(piece, 0, client.encode(piece.text))
-
-
-def beginning(piece: Completion, tokens: int, client: ModelClient) -> Completion:
-    """The first tokens of a piece, to be written on from; the others count as discarded."""
-    lead = len(piece.text) - len(piece.text.lstrip())  # some tokenizers drop it
-    shown = lead + len(client.decode(piece.token_ids[:tokens]).lstrip())
-    usage = replace(piece.usage, discarded=piece.usage.completion - tokens)
-    return replace(_cut(piece, tokens, ()), text=piece.text[:shown], finish_reason="length", usage=usage)
-
-
-def _cut(piece: Completion, kept: int, others: tuple[int, ...]) -> Completion:
-    """The first `kept` tokens, then others whose log-probabilities are not known."""
-    return replace(
-        piece,
-        token_ids=piece.token_ids[:kept] + others,
-        logprobs=piece.logprobs and piece.logprobs[:kept] + (math.nan,) * len(others),
-        top_logprobs=piece.top_logprobs and piece.top_logprobs[:kept] + ((),) * len(others),
-    )

@@ -18,8 +18,10 @@ from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import keep, span
-from optillm_local.optimizers.draft import AT_AN_END, Draft, beginning
+from optillm_local.core.span import span
+from optillm_local.optimizers.candidates import selected
+from optillm_local.optimizers.draft import AT_AN_END, Draft
+from optillm_local.optimizers.pieces import beginning
 
 
 class State(StrEnum):
@@ -78,16 +80,7 @@ class EntropyDecoding(Optimizer):
                     break
             if not draft.is_over:
                 draft = await draft.written_on("decode", self.steps)
-        whole = draft.completion
-        return keep(
-            Solution.of(
-                whole,
-                answer=(whole.answer or whole.text).strip(),
-                phase="decode",
-                temperature=self.temperature,
-                metadata={"selection": "the only completion", "steps": dict(taken)},
-            )
-        )
+        return selected(draft.candidate("decode"), "the only completion", steps=dict(taken))
 
     async def _flow(self, draft: Draft, step: int) -> tuple[Draft, State]:
         """Decode up to the first token, but one, that the model is not sure of, or to the end."""

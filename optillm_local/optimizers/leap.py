@@ -16,8 +16,7 @@ from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import span
-from optillm_local.optimizers.candidates import asking, candidate, first_whole, said, selected
+from optillm_local.optimizers.candidates import ask, asking, first_whole, said, selected, written
 from optillm_local.optimizers.replies import inside, json_values, lines
 from optillm_local.prompts import render
 
@@ -44,21 +43,18 @@ class LearningPrinciples(Optimizer):
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         prompt = Prompt.of(query)
-        examples = _examples(await _ask("examples", prompt.instructed(render("leap/examples")), client))
-        jobs = enumerate(examples[:MOST_EXAMPLES])
-        found = await each(lambda job: self._lesson(*job, prompt, client), jobs)
+        listing = await ask(prompt.instructed(render("leap/examples")).step("examples"), client)
+        examples = _examples(listing)[:MOST_EXAMPLES]
+        found = await each(lambda job: self._lesson(*job, prompt, client), enumerate(examples))
         principles = await self._principles([one for one in found if one], prompt, client)
         asked = prompt.instructed(render("leap/apply", principles=principles)) if principles else prompt
-        asked = asked.step("apply")
-        with span("apply"):
-            [completion] = await client.sample(asked)
         how = f"answered with {len(principles)} principles from {len(examples)} examples"
-        return selected(first_whole([candidate(completion, asked, "apply")]), how)
+        return selected(first_whole([await written(asked.step("apply"), client)]), how)
 
     async def _lesson(self, number: int, example: _Example, prompt: Prompt, client: ModelClient) -> str | None:
         """What the mistake in one example teaches; None if there is none."""
         asked = asking(prompt, render("leap/mistake", question=example.question))
-        wrong = await _ask("mistake", asked, client, number, temperature=self.temperature)
+        wrong = await ask(asked.step("mistake", number, temperature=self.temperature), client)
         answer = inside(wrong.answer, "output")
         if not answer or await _are_equal(answer, example.answer):
             return None
@@ -69,14 +65,15 @@ class LearningPrinciples(Optimizer):
             answer=answer,
             correct=example.answer,
         )
-        return inside((await _ask("principle", asking(prompt, told), client, number)).answer, "output")
+        return inside((await ask(asking(prompt, told).step("principle", number), client)).answer, "output")
 
     async def _principles(self, lessons: list[str], prompt: Prompt, client: ModelClient) -> list[str]:
+        """The lessons in short; as they are if the model does not list principles."""
         if not lessons:
             return []
         told = prompt.instructed(render("leap/principles", lessons=lessons, most=self.principles))
-        listed = await _ask("principles", told, client)
-        return lines(inside(listed.answer, "output") or "")[: self.principles]
+        listed = lines(inside((await ask(told.step("principles"), client)).answer, "output") or "")
+        return (listed or lessons)[: self.principles]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +82,9 @@ class _Example:
     answer: str
 
 
-async def _ask(
-    step: str, asked: Prompt, client: ModelClient, *key: object, temperature: float | None = None
-) -> Completion:
-    asked = asked.step(step, *key)
-    with span(step):
-        [completion] = await client.sample(asked if temperature is None else asked.but(temperature=temperature))
-    return completion
-
-
 def _examples(listing: Completion) -> list[_Example]:
     """The objects of an array, or of one that is cut off; those that lack a question or an answer are left out."""
-    found = json_values(inside(listing.answer, "output") or "")
+    found = json_values(inside(listing.answer, "output") or listing.answer)
     listed = itertools.chain.from_iterable(one if isinstance(one, list) else [one] for one in found)
     entries = [one for one in listed if isinstance(one, dict)]
     fields = [(str(one.get("question", "")).strip(), str(one.get("answer", "")).strip()) for one in entries]

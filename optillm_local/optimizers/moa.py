@@ -13,7 +13,7 @@ from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
 from optillm_local.core.span import span
-from optillm_local.optimizers.candidates import candidate, first_whole, ids, said, selected
+from optillm_local.optimizers.candidates import ask, candidate, first_whole, ids, said, selected, written
 from optillm_local.prompts import render
 
 CRITIQUE_TOKENS = 512
@@ -63,20 +63,14 @@ class MixtureOfAgents(Optimizer):
 
     async def _critique(self, prompt: Prompt, proposals: Sequence[Solution], client: ModelClient) -> str:
         asked = prompt.instructed(_with(proposals, "critique"))
-        with span("critique"):
-            [critique] = await client.sample(
-                asked.step("critique", at_most=CRITIQUE_TOKENS, temperature=self.temperature)
-            )
-        return said(critique)
+        asked = asked.step("critique", at_most=CRITIQUE_TOKENS, temperature=self.temperature)
+        return said(await ask(asked, client))
 
     async def _synthesis(
         self, prompt: Prompt, proposals: Sequence[Solution], critique: str, client: ModelClient
     ) -> Solution:
         asked = prompt.instructed(_with(proposals, "synthesize", critique=critique))
-        asked = asked.step("synthesize", temperature=self.temperature)
-        with span("synthesize"):
-            [final] = await client.sample(asked)
-        return candidate(final, asked, "synthesize", parents=ids(proposals))
+        return await written(asked.step("synthesize", temperature=self.temperature), client, *proposals)
 
 
 def _with(proposals: Sequence[Solution], step: str, **more: str) -> str:

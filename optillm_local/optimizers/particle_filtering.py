@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import ClassVar
 
 from pydantic import Field
 
-from optillm_local.confidence.pointwise import is_measured
-from optillm_local.core.client import ModelClient
 from optillm_local.core.options import frozen_options
-from optillm_local.core.prompt import Prompt
-from optillm_local.core.solution import Solution
-from optillm_local.core.span import span
-from optillm_local.optimizers.steps import StepSearch
+from optillm_local.optimizers.steps import StepSearch, Trace
 from optillm_local.search import effective_sample_size, softmax, systematic_resample
 
 _SURE = 1e-6
@@ -29,8 +26,7 @@ class ParticleFiltering(StepSearch):
     score, the exponential of the logit that a process reward model gives; a score that is measured on tokens, and
     is no probability, is taken as the logit itself. Particles are drawn again in proportion to their weights
     (systematic resampling), which makes the weights equal. A weak beginning lives on with some probability, which
-    helps where scores are wrong. Resampling in every round is the paper's; the answer is the one with the highest
-    score.
+    helps where scores are wrong. Resampling in every round is the paper's, which draws each particle by itself.
     """
 
     name: ClassVar[str] = "particle_filtering"
@@ -48,24 +44,19 @@ class ParticleFiltering(StepSearch):
         default=1.0, gt=0, description="divides the logarithm of the weights; low: the best take over"
     )
 
-    async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
-        start = self.begin(query, client)
-        particles, logits = [start] * self.n, [0.0] * self.n
-        random = Random(start.draft.prompt.step("resample").sampling.seed)
-        with span("search"):
-            for level in range(self.max_steps):
-                particles = await self.grow(particles, level)
-                if all(particle.is_finished for particle in particles):
-                    break
-                logits = [old + self._logit(one.score) for old, one in zip(logits, particles, strict=True)]
-                weights = softmax(logits, self.weight_temperature)
-                if effective_sample_size(weights) < self.resample_below * self.n:
-                    particles = [particles[i] for i in systematic_resample(weights, self.n, random)]
-                    logits = [0.0] * self.n
-        return self.best(particles)
+    @property
+    def width(self) -> int:
+        return self.n
+
+    def select(self, traces: Sequence[Trace], random: Random) -> list[Trace]:
+        weighed = [replace(trace, log_weight=trace.log_weight + self._logit(trace.score)) for trace in traces]
+        weights = softmax([trace.log_weight for trace in weighed], self.weight_temperature)
+        if effective_sample_size(weights) >= self.resample_below * self.n:
+            return weighed
+        return [replace(traces[i], log_weight=0.0) for i in systematic_resample(weights, self.n, random)]
 
     def _logit(self, score: float) -> float:
-        if is_measured(self.scorer):
+        if self.scorer.is_measured:
             return score
         p = min(max(score, _SURE), 1 - _SURE)
         return math.log(p / (1 - p))

@@ -7,15 +7,14 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from optillm_local.confidence import MEANINGS, PCorrect, ScorerOption
+from optillm_local.confidence import PCorrect, ScorerOption
 from optillm_local.core.client import ModelClient
-from optillm_local.core.completion import Completion
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import span
-from optillm_local.optimizers.candidates import best_scored, candidate, ids, said
+from optillm_local.optimizers.candidates import ask, said, written
+from optillm_local.optimizers.ranking import best_of
 from optillm_local.optimizers.replies import code_in, lines
 from optillm_local.prompts import render
 
@@ -37,25 +36,22 @@ class PlanSearch(Optimizer):
     n: int = Field(default=1, ge=1, le=256, description="plans to follow side by side")
     observations: int = Field(default=3, ge=1, le=32, description="first observations to ask for")
     derived: int = Field(default=2, ge=0, le=32, description="observations to derive from them; 0 derives none")
-    scorer: ScorerOption = Field(default=PCorrect(), description=f"chooses among several programs. {MEANINGS}")
+    scorer: ScorerOption = Field(default=PCorrect(), description="chooses among several programs; a scorer")
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         prompt = self.scorer.sampled(Prompt.of(query))
-        return await best_scored(partial(self._program, prompt, client), self.n, self.scorer, prompt, client)
+        return await best_of(self.n, partial(self._program, prompt, client), self.scorer, prompt, client)
 
     async def _program(self, prompt: Prompt, client: ModelClient, number: int) -> Solution:
-        async def ask(step: str, **about: Any) -> tuple[Prompt, Completion]:
-            asked = prompt.instructed(render(f"plansearch/{step}", **about)).step(step, number)
-            with span(step):
-                [completion] = await client.sample(asked)
-            return asked, completion
+        """One plan and the program that follows it; the plan if there is no program."""
 
-        seen = lines(said((await ask("observe", count=self.observations))[1]))
+        def step(name: str, **about: Any) -> Prompt:
+            return prompt.instructed(render(f"plansearch/{name}", **about)).step(name, number)
+
+        seen = lines(said(await ask(step("observe", count=self.observations), client)))
         if self.derived:
-            seen += lines(said((await ask("derive", observations=seen, count=self.derived))[1]))
-        asked, planned = await ask("plan", observations=seen)
-        plan = candidate(planned, asked, "plan", number)
-        asked, written = await ask("implement", plan=plan.answer)
-        code = code_in(said(written))
-        program = candidate(written, asked, "implement", number, answer=code, parents=ids([plan]))
+            seen += lines(said(await ask(step("derive", observations=seen, count=self.derived), client)))
+        plan = await written(step("plan", observations=seen), client, agent=number)
+        implement = step("implement", plan=plan.answer)
+        program = await written(implement, client, plan, agent=number, read=lambda one: code_in(said(one)))
         return program if program.answer else plan

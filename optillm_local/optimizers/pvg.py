@@ -37,8 +37,8 @@ class PVG(Optimizer):
 
     Between rounds the question is said in other words, which build on the best helpful answer and warn of the
     mistake in the most convincing sneaky one. The verifier sees neither roles nor other words: only the user's
-    question and an answer. How well it tells helpful from sneaky is in the solution's metadata as `separation`:
-    the probability that a helpful answer scores higher than a sneaky one of its round; at 0.5 its scores mean nothing.
+    question and an answer. How well it tells the roles apart is in the solution's metadata as `separation`: the
+    probability that a helpful answer scores higher than a sneaky one of its round. At 0.5 its scores mean little.
 
     2 rounds of 3 helpful and 3 sneaky answers at temperature 0.7, 0.1 less each round, are codelion's optillm.
     Unlike there, a sneaky answer never wins; none is sampled in the last round, as nobody would learn from it; and
@@ -107,13 +107,15 @@ class _Game:
         best, sneaky = self.helpful.leader, self.sneaky.leader
         if best is None:
             return self._prompt
-        told = self._prompt.instructed(render("pvg/refine", best=best.answer, sneaky=sneaky.answer if sneaky else ""))
+        told = self._prompt.instructed(
+            render("pvg/refine", best=best.answer, sneaky=sneaky.answer if sneaky else "")
+        )
         asked = told.step("refine", number, at_most=REFINE_TOKENS, temperature=REFINE_TEMPERATURE)
         question = said(await ask(asked, self._client))
         return self._prompt.instructed(render("pvg/refined", question=question)) if question else self._prompt
 
     def separation(self) -> float:
-        """P(a helpful answer scores higher than a sneaky one of its round); ties count half, NaN without a pair."""
+        """P(a helpful answer scores above a sneaky one of its round); ties count half, NaN without a pair."""
         pairs = itertools.product(self.helpful.candidates, self.sneaky.candidates)
         margins = [
             one.verification_score - other.verification_score for one, other in pairs if one.phase == other.phase

@@ -19,8 +19,8 @@ from optillm_local.optimizers.candidates import NOTHING_WRITTEN, first_whole, is
 class Ranking:
     """Candidates for one question, scored each when it is there, or all against one another at the end.
 
-    Without a score, and so behind all others, are those that were cut off, and those that a spent budget left
-    unjudged. What says nothing is left out.
+    Without a score, and so behind all others, are those that were aborted, those that ended in their thoughts, and
+    those that a spent budget left unjudged. What says nothing is left out.
 
     Args:
         scorer: what the best is best by.
@@ -47,7 +47,7 @@ class Ranking:
 
     @property
     def leader(self) -> Solution | None:
-        """The candidate with the highest score; of equals one that is whole, then the likeliest, then the first."""
+        """The candidate with the highest score; of equals a whole one, then the likeliest, then the first."""
         return max(self.candidates, key=_rank, default=None)
 
     async def enter(self, place: int, candidate: Solution, group: Generation | None = None) -> None:
@@ -83,18 +83,18 @@ class Ranking:
         return selected(self.leader, how + (f"; {n} not judged" if (n := len(scores) - scored) else ""))
 
     async def _score(self, places: Sequence[int]) -> None:
-        whole = {
+        answers = {
             place: one
             for place in places
-            if (one := self._candidates[place].completion) and one.finish_reason != "abort"
+            if (one := self._candidates[place].completion) and one.answer.strip() and one.finish_reason != "abort"
         }
-        if not whole:
+        if not answers:
             return
         try:
-            scores = await self._scorer.score(self._question, list(whole.values()), self._client)
+            scores = await self._scorer.score(self._question, list(answers.values()), self._client)
         except BudgetExceeded:  # an unjudged candidate is still a candidate
             return
-        for place, score in zip(whole, scores, strict=True):
+        for place, score in zip(answers, scores, strict=True):
             self._candidates[place] = revise(self._candidates[place].but(verification_score=score))
 
 

@@ -9,8 +9,7 @@ from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import span
-from optillm_local.optimizers.candidates import candidate, first_whole, selected
+from optillm_local.optimizers.candidates import first_whole, selected, written
 from optillm_local.prompts import render
 
 
@@ -29,6 +28,4 @@ class ReReading(Optimizer):
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         prompt = Prompt.of(query)
         asked = prompt.instructed(render("re2/again", question=prompt.question)).step("reread")
-        with span("reread"):
-            [completion] = await client.sample(asked)
-        return selected(first_whole([candidate(completion, asked, "reread")]), "the only completion")
+        return selected(first_whole([await written(asked, client)]), "the only completion")

@@ -13,7 +13,7 @@ from optillm_local.answers.code import blocks
 _MOST_ATTEMPTS = 64
 """Brackets at which JSON is looked for: a model that is stuck in a loop opens thousands."""
 
-_NUMBERED = re.compile(r"^\s*(?:\*\*)?\d+[.):]\s*(.+)$", re.MULTILINE)
+_NUMBERED = re.compile(r"^[ \t]*(?:\*\*)?\d+[.):][ \t]*(\S.*)$", re.MULTILINE)
 _BULLET = re.compile(r"^\s*(?:[-*\u2022]|\d+[.):])\s+")
 
 
@@ -34,12 +34,16 @@ def numbered(text: str) -> list[str]:
 
 
 def json_values(text: str) -> Iterator[Any]:
-    """The objects and arrays of JSON in a text, outermost and in their order."""
+    """The objects and arrays of JSON in a text, outermost and in their order.
+
+    What cannot be written again, as half of a surrogate pair, is left out.
+    """
     decoder, position = json.JSONDecoder(), 0
     for bracket in itertools.islice(re.finditer(r"[\[{]", text), _MOST_ATTEMPTS):
         if bracket.start() >= position:
             try:
                 value, position = decoder.raw_decode(text, bracket.start())
+                json.dumps(value, ensure_ascii=False, indent=2).encode()
             except (ValueError, RecursionError):  # prose in brackets, or nested deeper than anyone would read
                 continue
             yield value

@@ -9,17 +9,19 @@ from typing import ClassVar
 import anyio
 from pydantic import Field
 
-from optillm_local.confidence import MEANINGS, ScorerOption
+from optillm_local.confidence import ScorerOption
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completed, Completion
 from optillm_local.core.concurrency import each, task_group
+from optillm_local.core.errors import BudgetExceeded
 from optillm_local.core.generation import AT_THE_END, Generation
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
 from optillm_local.core.span import span
-from optillm_local.optimizers.candidates import best_scored, candidate, first_whole, ids, said
+from optillm_local.optimizers.candidates import candidate, ids, said
+from optillm_local.optimizers.ranking import best_of
 from optillm_local.optimizers.voting import Poll
 from optillm_local.prompts import render
 
@@ -47,7 +49,7 @@ class RecursiveSelfAggregation(Optimizer):
     loops: int = Field(default=3, ge=0, le=64, description="generations after the first (T)")
     temperature: float = Field(default=0.7, ge=0, le=2, description="of the aggregations")
     scorer: ScorerOption | None = Field(
-        default=None, description=f"chooses from the last generation; without it they vote. {MEANINGS}"
+        default=None, description="chooses from the last generation; without it they vote"
     )
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
@@ -57,7 +59,7 @@ class RecursiveSelfAggregation(Optimizer):
             for generation, number in run.sources():
                 tasks.start_soon(run.write, generation, number)
             if self.scorer:
-                return await best_scored(run.last, self.population, self.scorer, prompt, client)
+                return await best_of(self.population, run.last, self.scorer, prompt, client)
             return await run.vote()
 
 
@@ -108,9 +110,13 @@ class _Run:
                 for group in self._running:
                     group.stop(because=self._poll.stopped)
 
-        await each(hear, range(self._options.population))
+        try:
+            await each(hear, range(self._options.population))
+        except BudgetExceeded:
+            if not self._poll.ballots:
+                raise
         options, own = self._options, self._prompt.sampling.temperature
-        return first_whole([await self._poll.elect(options.temperature if options.loops else own)])
+        return await self._poll.elect(options.temperature if options.loops else own)
 
     async def _asked(self, generation: int, number: int) -> tuple[Prompt, list[Solution]]:
         """What a member is asked, and the sources that this shows; waits for them."""

@@ -8,12 +8,12 @@ from pydantic import Field
 
 from optillm_local.answers.code import normal_code
 from optillm_local.core.client import ModelClient
+from optillm_local.core.completion import Completion
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Message, Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import span
-from optillm_local.optimizers.candidates import asking, candidate, first_whole, ids, said, selected
+from optillm_local.optimizers.candidates import ask, asking, candidate, first_whole, said, selected, written
 from optillm_local.optimizers.replies import code_in
 from optillm_local.prompts import render
 
@@ -41,37 +41,29 @@ class RoundTripOptimization(Optimizer):
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         prompt = Prompt.of(query).but(temperature=self.temperature)
         asked = prompt.step("code")
-        first = await _written(asked, client)
-        first_whole([first])  # raises if there is nothing to describe
-        description = await self._description(asked, first, client)
+        reply = await ask(asked, client)
+        first = first_whole([candidate(reply, asked, "code", answer=_code(reply))])
+        told = asked.then(reply.message(), Message("user", render("rto/describe")))
+        description = said(await ask(told.step("describe", at_most=DESCRIPTION_TOKENS), client))
         if not description:
             return selected(first, "the first code: it was not described")
-        second = await _written(asking(prompt, description).step("recode"), client)
-        if _form(first) == _form(second):
+        # No candidate: it was not written for the question.
+        second = _code(await ask(asking(prompt, description).step("recode"), client))
+        if _form(first.answer) == _form(second):
             return selected(first, "both codes are the same")
-        if not second.answer:
+        if not second:
             return selected(first, "the first code: none was written from its description")
-        codes = render("rto/reconcile", first=first.answer, second=second.answer)
-        final = await _written(prompt.instructed(codes).step("reconcile"), client, first, second)
+        asked = prompt.instructed(render("rto/reconcile", first=first.answer, second=second)).step("reconcile")
+        final = await written(asked, client, first, read=_code)
         best = first_whole([final, first])
         return selected(
             best, "two codes reconciled" if best is final else "the first code: no final one was written"
         )
 
-    async def _description(self, asked: Prompt, first: Solution, client: ModelClient) -> str:
-        assert first.completion  # noqa: S101 - it was just written
-        told = asked.then(first.completion.message(), Message("user", render("rto/describe")))
-        with span("describe"):
-            [completion] = await client.sample(told.step("describe", at_most=DESCRIPTION_TOKENS))
-        return said(completion)
+
+def _code(reply: Completion) -> str:
+    return code_in(said(reply))
 
 
-async def _written(asked: Prompt, client: ModelClient, *parents: Solution) -> Solution:
-    name = asked.log_tag or "code"
-    with span(name):
-        [completion] = await client.sample(asked)
-    return candidate(completion, asked, name, answer=code_in(said(completion)), parents=ids(parents))
-
-
-def _form(code: Solution) -> str:
-    return normal_code(code.answer) or code.answer
+def _form(code: str) -> str:
+    return normal_code(code) or code

@@ -18,7 +18,7 @@ class Single(Optimizer):
     """One completion, returned as it is."""
 
     name: ClassVar[str] = "single"
-    description: ClassVar[str] = "One completion, returned as it is: the baseline"
+    description: ClassVar[str] = "one completion, returned as it is: the baseline"
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         prompt = Prompt.of(query)

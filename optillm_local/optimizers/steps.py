@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from random import Random
+from typing import Any
 
 from pydantic import Field
 
-from optillm_local.confidence import MEANINGS, PCorrect, ScorerOption
+from optillm_local.confidence import PCorrect, ScorerOption
 from optillm_local.core.client import ModelClient
-from optillm_local.core.completion import Completion
 from optillm_local.core.concurrency import each
-from optillm_local.core.errors import BudgetExceeded, NoSolutions, RequestRejected
+from optillm_local.core.errors import NoSolutions
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import revise
-from optillm_local.core.usage import TokenUsage
+from optillm_local.core.span import revise, span
 from optillm_local.optimizers.candidates import candidate, selected
-from optillm_local.optimizers.draft import Draft
+from optillm_local.optimizers.draft import AT_AN_END, Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,19 @@ class Trace:
 
     Attributes:
         draft: its steps.
+        place: where it stood among the others when it was last written on.
         score: what the scorer makes of it; NaN if it cannot tell.
         is_finished: whether no step can follow.
         solution: its record, once it is finished.
+        log_weight: what it weighs among the others, where they are drawn by weight.
     """
 
     draft: Draft
+    place: int = 0
     score: float = math.nan
     is_finished: bool = False
     solution: Solution | None = None
+    log_weight: float = 0.0
 
     @property
     def text(self) -> str:
@@ -50,97 +54,106 @@ class Trace:
 class StepSearch(Optimizer):
     """An optimizer that lets answers grow by steps, many at a time, and tells good beginnings from bad ones.
 
-    A step is written from the token ids of those before it and ends at a separator, or after so many tokens.
+    A step is written from the token ids of those before it and ends at a separator, or after so many tokens; the
+    last that is allowed writes all the rest. The answer is the finished one with the highest score, whether or not
+    a better beginning has taken its place meanwhile.
     """
 
-    phase: ClassVar[str] = "step"
-
     scorer: ScorerOption = Field(
-        default=PCorrect(template="scorers/step"), description=f"scores the answers so far. {MEANINGS}"
+        default=PCorrect(template="scorers/step"), description="scores the answers so far; a scorer"
     )
     separator: str = Field(default="\n\n", min_length=1, description="text that ends a step")
     step_tokens: int | None = Field(
         default=None, ge=1, description="tokens that end a step too; none: only the separator does"
     )
-    max_steps: int = Field(default=40, ge=1, description="most steps of an answer (Snell et al. 2024)")
+    max_steps: int = Field(
+        default=40, ge=1, description="most steps of an answer, the last being all the rest (Snell et al. 2024)"
+    )
     temperature: float = Field(default=0.8, ge=0, le=2, description="of the steps")
 
-    def begin(self, query: str | Prompt, client: ModelClient) -> Trace:
-        """An answer without any step."""
-        return Trace(Draft.of(self.scorer.sampled(Prompt.of(query, temperature=self.temperature)), client))
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """How many first steps are written."""
 
-    async def grow(self, traces: Sequence[Trace], level: int) -> list[Trace]:
-        """The answers with one more step each, all written at once, and scored; finished ones stay as they are.
+    @abstractmethod
+    def select(self, traces: Sequence[Trace], random: Random) -> list[Trace]:
+        """Those that go on, each as often as it is to be written on."""
 
-        What a budget or the model's context cuts off is finished. Scores that are unknown for that are NaN.
-        """
+    async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
+        prompt = self.scorer.sampled(Prompt.of(query, temperature=self.temperature))
+        random = Random(prompt.step("select").sampling.seed)
+        traces = [Trace(Draft.of(prompt, client))] * self.width
+        finished: dict[str, Trace] = {}
+        with span("search"):
+            for level in range(self.max_steps):
+                grown = await self._grow(traces, level)
+                finished |= {trace.text: trace for trace in grown if trace.is_finished}
+                traces = self.select(grown, random)
+                if all(trace.is_finished for trace in traces):
+                    break
+        return self._best(finished.values())
+
+    async def _grow(self, traces: Sequence[Trace], level: int) -> list[Trace]:
+        """The answers with one more step each, all written at once, and scored; finished ones stay as they are."""
 
         async def longer(place: int) -> Trace:
-            trace = await self._written_on(traces[place], level, place)
-            if self.scorer.comparative or traces[place].is_finished:
-                return trace
-            return (await self._scored([trace]))[0]
+            if traces[place].is_finished:
+                return traces[place]
+            trace = await self._step(replace(traces[place], place=place), level)
+            return trace if self.scorer.comparative else (await self._scored([trace]))[0]
 
         grown = await each(longer, range(len(traces)))
-        if self.scorer.comparative:
-            grown = await self._scored(grown)
-        return [self._recorded(trace, place) for place, trace in enumerate(grown)]
+        return await self._scored(grown) if self.scorer.comparative else grown
 
-    def best(self, traces: Sequence[Trace]) -> Solution:
-        """The answer with the highest score, a finished one if there is any; of equals the first.
+    async def _step(self, trace: Trace, level: int) -> Trace:
+        """With one more step. What a budget or the model's context cuts off is finished."""
+        draft, is_last = trace.draft, level + 1 == self.max_steps
+        ends: dict[str, Any] = {"at_most": self.step_tokens, "stop": (*draft.prompt.sampling.stop, self.separator)}
+        asked = draft.asked("step", level, trace.place, **({} if is_last else ends))
+        try:
+            [piece] = await draft.client.sample(asked)
+        except AT_AN_END as why:
+            return replace(trace, draft=draft.cut_off(why), is_finished=True)
+        goes_on = piece.finish_reason == "length" and len(piece.token_ids) == asked.sampling.max_tokens
+        if not is_last and self.separator in draft.client.decode(piece.token_ids):
+            goes_on = piece.finish_reason == "stop"
+            piece = replace(piece, text=piece.text + self.separator)  # a stop text is among the tokens alone
+        draft = draft.then(piece)
+        return replace(trace, draft=draft, is_finished=is_last or not goes_on or draft.room < 1)
+
+    async def _scored(self, traces: Sequence[Trace]) -> list[Trace]:
+        """With their scores, NaN where no room or budget is left to find out; finished ones are put on record."""
+        draft = traces[0].draft
+        try:
+            scores = await self.scorer.score(draft.prompt, [one.draft.completion for one in traces], draft.client)
+        except AT_AN_END:
+            scores = [math.nan] * len(traces)
+        return [_recorded(replace(one, score=score)) for one, score in zip(traces, scores, strict=True)]
+
+    def _best(self, finished: Collection[Trace]) -> Solution:
+        """The one with the highest score; of equals the first. One that was cut off comes last.
 
         Raises:
             NoSolutions: no answer says anything.
         """
-        pool = [trace for trace in traces if trace.is_finished] or list(traces)
-        best = max((trace for trace in pool if trace.text.strip()), key=_rank, default=None)
-        if best is None:
+        best = max((trace for trace in finished if trace.text.strip()), key=_rank, default=None)
+        if best is None or best.solution is None:
             raise NoSolutions("the model wrote nothing")
-        selection = f"highest {self.scorer.description} of {len(pool)} answers: {best.score:.3f}"
-        return selected(best.solution or self._solution(best, 0), selection)
+        by = f"highest {self.scorer.description} of {len(finished)} answers"
+        return selected(best.solution, f"{by}: {best.score:.3f}")
 
-    async def _written_on(self, trace: Trace, level: int, place: int) -> Trace:
-        if trace.is_finished:
-            return trace
-        draft = trace.draft
-        stop = (*draft.prompt.sampling.stop, self.separator)
-        asked = draft.asked("step", level, place, at_most=self.step_tokens, stop=stop)
-        try:
-            [piece] = await draft.client.sample(asked)
-        except (BudgetExceeded, RequestRejected):
-            if not draft.pieces:
-                raise
-            piece = Completion("", (), "abort", TokenUsage())
-        draft = draft.then(piece)
-        if self.separator in draft.client.decode(piece.token_ids):  # no text has it, because it stops there
-            draft = draft.plus(self.separator)
-            goes_on = piece.finish_reason == "stop"
-        else:
-            goes_on = piece.finish_reason == "length" and len(piece.token_ids) == asked.sampling.max_tokens
-        return Trace(draft, is_finished=not goes_on or draft.room < 1)
 
-    async def _scored(self, traces: Sequence[Trace]) -> list[Trace]:
-        draft = traces[0].draft
-        answers = [trace.draft.completion for trace in traces]
-        try:
-            scores = await self.scorer.score(draft.prompt, answers, draft.client)
-        except (BudgetExceeded, RequestRejected):
-            scores = [math.nan] * len(traces)
-        return [replace(trace, score=score) for trace, score in zip(traces, scores, strict=True)]
-
-    def _recorded(self, trace: Trace, place: int) -> Trace:
-        if not trace.is_finished:
-            return trace
-        if trace.solution is None:
-            return replace(trace, solution=self._solution(trace, place))
-        if trace.score == trace.solution.verification_score:
-            return trace
+def _recorded(trace: Trace) -> Trace:
+    """A finished answer is put on record, or its score there is revised."""
+    if not trace.is_finished:
+        return trace
+    if trace.solution:
         return replace(trace, solution=revise(trace.solution.but(verification_score=trace.score)))
+    whole, asked = trace.draft.completion, trace.draft.prompt
+    solution = candidate(whole, asked, "search", trace.place, verification_score=trace.score)
+    return replace(trace, solution=solution)
 
-    def _solution(self, trace: Trace, place: int) -> Solution:
-        whole = trace.draft.completion
-        return candidate(whole, trace.draft.prompt, self.phase, place, verification_score=trace.score)
 
-
-def _rank(trace: Trace) -> float:
-    return -math.inf if math.isnan(trace.score) else trace.score
+def _rank(trace: Trace) -> tuple[bool, float]:
+    return not trace.draft.is_aborted, -math.inf if math.isnan(trace.score) else trace.score

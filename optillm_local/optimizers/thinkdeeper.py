@@ -12,8 +12,9 @@ from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
-from optillm_local.core.span import keep, revise, span
+from optillm_local.core.span import span
 from optillm_local.core.thinking import CLOSE, OPEN
+from optillm_local.optimizers.candidates import selected
 from optillm_local.optimizers.draft import Draft
 
 LEAST = 0.1
@@ -43,8 +44,9 @@ class ThinkDeeper(Optimizer):
     prefix cache holds; so each of these calls waits for the one before.
 
     codelion's optillm decodes one token at a time in Python, untempered, and without a limit behind the thought.
-    Here the prompt's sampling applies, and its max_tokens is for thought and answer together. Thoughts are counted
-    where we put a word in, not where the model says one by itself.
+    Here the prompt's sampling applies, and its max_tokens is for thought, tags and answer together; where it has
+    no room for a thought, there is none. Where a word does not fit into the limit, the thought ends before it, even
+    if that is too early. Thoughts are counted where we put a word in, not where the model says one by itself.
     """
 
     name: ClassVar[str] = "thinkdeeper"
@@ -69,49 +71,40 @@ class ThinkDeeper(Optimizer):
     )
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
-        prompt = Prompt.of(query)
         with span("think"):
-            draft, thoughts = await self._think(Draft.of(prompt, client).plus(f"{OPEN}\n"))
-            about = {"thinking_tokens": draft.tokens, "thoughts": thoughts, "selection": "the only completion"}
-            solution = keep(_solution(draft, phase="think", metadata=about))
-        if draft.is_aborted:
-            return solution
-        with span("answer"):
-            answered = await _on_a_new_line(draft, f"{CLOSE}\n\n").written_on("answer")
-        return revise(_solution(answered, phase="answer", metadata=about, id=solution.id))
+            draft, about = await self._think(Draft.of(Prompt.of(query), client))
+        if not draft.is_aborted:
+            with span("answer"):
+                draft = await draft.written_on("answer")
+        return selected(draft.candidate("answer"), "the only completion", **about)
 
-    async def _think(self, draft: Draft) -> tuple[Draft, int]:
-        """The thought, and in how many goes it was thought."""
-        least, most = self._limits(draft.prompt.sampling.max_tokens)
-        phrases = itertools.cycle(self.phrases)
-        for thought in range(self.max_thoughts or EFFORTS[self.effort].thoughts):
-            if thought:
-                draft = _on_a_new_line(draft, next(phrases))
-            if draft.tokens >= most:
-                return draft, thought
-            draft = await draft.written_on("think", thought, at_most=most - draft.tokens, stop=(CLOSE,))
+    async def _think(self, empty: Draft) -> tuple[Draft, dict[str, int]]:
+        """The thought, closed unless it was cut off, and how long it is; none if there is no room for one."""
+        draft = opened = empty.plus(f"{OPEN}\n")
+        room = opened.room - len(empty.client.encode(f"\n{CLOSE}\n\n")) - 1  # the answer has one token at least
+        if room < 0:
+            return empty, {"thinking_tokens": 0, "thoughts": 0}
+        least, most = (opened.tokens + limit for limit in self._limits(empty.room, room))
+        phrases, thoughts = itertools.cycle(self.phrases), 0
+        while thoughts < (self.max_thoughts or EFFORTS[self.effort].thoughts):
+            begun = _on_a_new_line(draft, next(phrases)) if thoughts else draft
+            if begun.tokens >= most:
+                break
+            draft = await begun.written_on("think", thoughts, at_most=most - begun.tokens, stop=(CLOSE,))
+            thoughts += 1
             if draft.tokens >= least or draft.is_aborted:
                 break
-        return draft, thought + 1
+        about = {"thinking_tokens": draft.tokens - opened.tokens, "thoughts": thoughts}
+        return draft if draft.is_aborted else _on_a_new_line(draft, f"{CLOSE}\n\n"), about
 
-    def _limits(self, max_tokens: int) -> tuple[int, int]:
+    def _limits(self, max_tokens: int, room: int) -> tuple[int, int]:
         """Tokens of thinking, at least and at most."""
         share = EFFORTS[self.effort].most
         most = int(share * max_tokens) if self.max_thinking is None else self.max_thinking
-        most = min(most, int(EFFORTS["high"].most * max_tokens))  # leave room for an answer
+        most = min(most, int(EFFORTS["high"].most * max_tokens), room)
         least = int(LEAST * max_tokens) if self.min_thinking is None else self.min_thinking
         return min(least, most), most
 
 
 def _on_a_new_line(draft: Draft, text: str) -> Draft:
     return draft.plus(text if draft.completion.text.endswith("\n") else f"\n{text}")
-
-
-def _solution(draft: Draft, **about: object) -> Solution:
-    whole = draft.completion
-    return Solution.of(
-        whole,
-        answer=(whole.answer or whole.text).strip(),
-        temperature=draft.prompt.sampling.temperature,
-        **about,
-    )

@@ -9,8 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from optillm_local.answers import extract_answer
-from optillm_local.confidence import MEANINGS, PCorrect
-from optillm_local.confidence.pointwise import PointwiseOption
+from optillm_local.confidence import PCorrect, PointwiseOption
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completion
 from optillm_local.core.concurrency import each
@@ -21,7 +20,8 @@ from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
 from optillm_local.core.span import revise, span
 from optillm_local.optimizers.candidates import candidate, selected
-from optillm_local.optimizers.growing import concludes, replies, value
+from optillm_local.optimizers.draft import AT_AN_END
+from optillm_local.optimizers.tree_search import concludes, replies, value
 from optillm_local.prompts import render
 from optillm_local.search import top_k
 
@@ -40,12 +40,12 @@ class TreeOfThoughts(Optimizer):
     description: ClassVar[str] = "breadth-first search over thoughts; only the most promising states go on"
     source: ClassVar[str] = "Yao et al., Tree of Thoughts, 2023"
 
-    breadth: int = Field(default=5, ge=1, le=4096, description="states that are kept at each level (b)")
-    proposals: int = Field(default=5, ge=1, le=4096, description="next thoughts of each state (k)")
+    breadth: int = Field(default=5, ge=1, le=256, description="states that are kept at each level (b)")
+    proposals: int = Field(default=5, ge=1, le=256, description="next thoughts of each state (k)")
     steps: int = Field(default=3, ge=1, le=64, description="levels of thoughts before the answer (T)")
     temperature: float = Field(default=0.7, ge=0, le=2, description="of thoughts and answers (section 4)")
     scorer: PointwiseOption = Field(
-        default=PCorrect(template="scorers/step"), description=f"values the states. {MEANINGS}"
+        default=PCorrect(template="scorers/step"), description="values the states; a scorer"
     )
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
@@ -56,7 +56,8 @@ class TreeOfThoughts(Optimizer):
                 found = [state for states in await each(search.expand, states) for state in states]
                 states = [found[i] for i in top_k([state.worth for state in found], self.breadth)]
         with span("answer"):
-            answers = [one for one in await each(search.answer, enumerate(states)) if one]
+            numbers = range(len(states))
+            answers = [one for one in await each(lambda i: search.answer(states[i], i), numbers) if one]
         if not answers:
             raise NoSolutions("the model wrote nothing")
         best = answers[top_k([one.verification_score for one in answers], 1)[0]]
@@ -97,11 +98,10 @@ class _Search:
         distinct = {one.thoughts[-1].text: one for one in states if one}
         return list(distinct.values()) or [replace(state, is_over=True)]
 
-    async def answer(self, numbered: tuple[int, _State]) -> Solution | None:
+    async def answer(self, state: _State, agent: int) -> Solution | None:
         """The answer from a state: its last thought if that states it or nothing can follow; None without one."""
-        agent, state = numbered
-        answered = None if state.is_over else await self._plus(state, "answer", 0)
-        state = answered or state
+        if not state.is_over:
+            state = await self._plus(state, "answer", 0) or state
         if not state.thoughts:
             return None
         last = state.thoughts[-1]
@@ -113,7 +113,7 @@ class _Search:
         """The state with one more thought, and its worth; None if there is nothing."""
         place = (*state.place, number)
         asked = state.conversation.instructed(render(f"tot/{step}"))
-        said = await replies(self._client, asked.step(step, *place), self._prompt)
+        said = await replies(self._client, asked.step(step, *place), self._prompt, ends=AT_AN_END)
         if not said:
             return None
         worth = await value(self._options.scorer, asked, said[0], self._client)

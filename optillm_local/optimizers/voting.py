@@ -10,10 +10,12 @@ from typing import Literal, Protocol
 
 from optillm_local.answers import AnswerClasses, Tally, extract_answer, is_decided
 from optillm_local.core.completion import Completed, Completion
-from optillm_local.core.events import AnswerSelected, VotesCounted
+from optillm_local.core.errors import NoSolutions
+from optillm_local.core.events import VotesCounted
 from optillm_local.core.generation import Generation
 from optillm_local.core.solution import Solution
 from optillm_local.core.span import current_span, emit, keep
+from optillm_local.optimizers.candidates import NOTHING_WRITTEN, said, selected
 from optillm_local.search import is_settled
 from optillm_local.search.select import SETTLED
 
@@ -53,6 +55,18 @@ def consensus(share: float) -> StopRule:
     return agreed
 
 
+def agreement(share: float, size: int) -> StopRule:
+    """A rule: this share of `size` paths agree and cannot be overtaken, or no answer can still reach it."""
+
+    def settled(tally: Tally, outstanding: int) -> str:
+        most = max(tally.totals.values(), default=0.0)
+        if most / size >= share and is_decided(tally, float(outstanding)):
+            return "enough paths agreed"
+        return "too few paths could still agree" if (most + outstanding) / size < share else ""
+
+    return settled
+
+
 def never(tally: Tally, outstanding: int) -> str:
     """Every path is heard."""
     return ""
@@ -78,14 +92,18 @@ class Ballot:
         return -math.inf if math.isnan(mean) else mean
 
     def solution(self, tally: Tally, temperature: float) -> Solution:
-        """The path as a candidate, with the share of the vote its answer has."""
+        """The path as a candidate, with the share of the vote its answer has; pieces of answers have none."""
+        if self.choice is None or self.path.finish_reason == "abort":
+            share = math.nan
+        else:
+            share = tally.share_of(self.choice)
         return Solution.of(
             self.path,
-            answer=self.stated,
+            answer=self.stated or said(self.path),
             agent_id=f"agent-{self.index}",
             phase="generate",
             temperature=temperature,
-            verification_score=math.nan if self.choice is None else tally.share_of(self.choice),
+            verification_score=share,
             metadata={"finish_reason": self.path.finish_reason, "weight": self.weight},
         )
 
@@ -129,10 +147,15 @@ class Poll:
         """Whether no further path should begin: the rest need not be heard, or a budget has cut one off."""
         return bool(self.stopped or self._aborted)
 
-    async def hear(self, group: Generation) -> None:
-        """Count the paths of a group as they finish, and end the rest once the rule says so."""
+    @property
+    def agreeing(self) -> float:
+        """The weight of the leading answer, as a share of all paths, heard or not."""
+        return max(self.tally().totals.values(), default=0.0) / self.size
+
+    async def hear(self, group: Generation, first: int = 0) -> None:
+        """Count the paths of a group, numbered from `first`, as they finish; end the rest if the rule says so."""
         async for index, event in group:
-            if isinstance(event, Completed) and await self.add(index, event.completion):
+            if isinstance(event, Completed) and await self.add(first + index, event.completion):
                 group.stop(because=self.stopped)
 
     async def add(self, index: int, path: Completion, dismissed: str = "") -> bool:
@@ -161,28 +184,42 @@ class Poll:
         return Tally.of([one.choice for one in self.ballots], [one.weight for one in self.ballots])
 
     async def elect(self, temperature: float) -> Solution:
-        """Of the answer with the most weight, reached first if two have it, the weightiest and likeliest path."""
-        ballots = self.ballots or [await self._ballot(index, path) for index, path in self._aborted]
-        tally = Tally.of([one.choice for one in ballots], [one.weight for one in ballots])
-        solutions = [keep(one.solution(tally, temperature)) for one in ballots]
-        # Without a winner nobody states an answer: nobody's choice is the winner's, so all are in the running.
-        voters = [n for n, one in enumerate(ballots) if one.choice == tally.winner]
-        best = solutions[max(voters, key=lambda n: (ballots[n].weight, ballots[n].likelihood))]
-        if tally.winner is None:
-            answer, selection = best.answer, f"none of {len(ballots)} paths states an answer; the likeliest text"
-        else:
-            answer = _wordings(ballots)[tally.winner]
-            selection = self._account([ballots[n] for n in voters], ballots)
-        here = current_span().id
-        emit(AnswerSelected(span_id=here, solution_id=best.id, answer=answer, selection=selection))
-        return best.but(answer=answer, metadata={"selection": selection, "share": tally.share})
+        """Of the answer with the most weight, reached first if two have it, the weightiest and likeliest path.
 
-    def _account(self, voters: Sequence[Ballot], ballots: Sequence[Ballot]) -> str:
-        heard = sum(one.weight > 0 for one in ballots)
+        Raises:
+            NoSolutions: no path says anything.
+        """
+        if cut_off := not self.ballots:  # then these have a say
+            self.ballots = [await self._ballot(index, path) for index, path in self._aborted]
+            self._aborted, self._dismissed = [], Counter()
+        tally, solutions = self.tally(), self.keep(temperature)
+        if not solutions:
+            raise NoSolutions(NOTHING_WRITTEN)
+        # Without a winner nobody states an answer: nobody's choice is the winner's, so all are in the running.
+        voters = [n for n in solutions if self.ballots[n].choice == tally.winner]
+        best = solutions[max(voters, key=lambda n: (self.ballots[n].weight, self.ballots[n].likelihood))]
+        if tally.winner is None:
+            answer, selection = (
+                best.answer,
+                f"none of {len(self.ballots)} paths states an answer; the likeliest text",
+            )
+        else:
+            answer = _wordings(self.ballots)[tally.winner]
+            selection = self._account([self.ballots[n] for n in voters])
+        selection += "; all were cut off" if cut_off else ""
+        return selected(best.but(answer=answer), selection, share=tally.share)
+
+    def keep(self, temperature: float) -> dict[int, Solution]:
+        """Put the paths that say anything on record, with the share of the vote their answer has; by ballot."""
+        tally = self.tally()
+        return {n: keep(one.solution(tally, temperature)) for n, one in enumerate(self.ballots) if said(one.path)}
+
+    def _account(self, voters: Sequence[Ballot]) -> str:
+        heard = sum(one.weight > 0 for one in self.ballots)
         said = f"{sum(one.weight > 0 for one in voters)} of {heard} paths agree"
-        said += f"; {ignored} without weight" if (ignored := len(ballots) - heard) else ""
+        said += f"; {ignored} without weight" if (ignored := len(self.ballots) - heard) else ""
         said += "".join(f"; {n} {why}" for why, n in self._dismissed.items())
-        aborted = len(self._aborted) - self._dismissed.total() if self.ballots else 0
+        aborted = len(self._aborted) - self._dismissed.total()
         skipped = [f"{n} {how}" for n, how in ((aborted, "aborted"), (self.outstanding, "not begun")) if n]
         return (
             f"{said}; {' and '.join(skipped)} once {self.stopped or 'the budget was spent'}" if skipped else said

@@ -24,6 +24,7 @@ from optillm_local.core.events import (
     SequenceStarted,
     SpanBegin,
     SpanEnd,
+    StoppedEarly,
     VotesCounted,
 )
 from optillm_local.registry import find, options_of
@@ -119,6 +120,8 @@ class PlainView:
                 state = STATES.get(event.finish_reason, event.finish_reason)
                 name = event.log_tag or f"agent {self._numbers[event.sequence_id]}"
                 return f"{name}: {event.usage.completion} tokens, {state}"
+            case StoppedEarly():
+                return f"{len(event.sequence_ids)} ended early: {event.reason}"
             case VotesCounted():
                 before, self._votes = self._votes, votes_in_words(event.votes, event.outstanding)
                 return f"votes: {self._votes}" if self._votes != before else ""

@@ -1,10 +1,9 @@
 """Choosing by scores, weights, votes and comparisons.
 
-Comparisons: candidates are numbered 0 to n - 1, and a comparison is the pair (i, j), i being shown first. All of a
-round are independent of one another; a caller that swaps the places asks (j, i) as well and reports both. The
-probabilistic pivot tournament of "LLM-as-a-Verifier", 2026, compares along a `ring`, takes the `top_k` of its
-`standings` as pivots, compares everybody with them (`pairs_with`), and lets the standings of both rounds decide:
-n + k(n - k) + k(k - 1)/2 comparisons. `pairs` is one round of that, with pivots that are set beforehand.
+Comparisons: candidates are numbered 0 to n - 1, and a comparison is the pair (i, j), i being shown first. All of
+them are independent of one another; a caller that swaps the places asks (j, i) as well and reports both. A pivot
+tournament ("LLM-as-a-Verifier", 2026) compares everybody with a few pivots. There a first round chooses these;
+here they are set beforehand, so that one round does.
 """
 
 from __future__ import annotations
@@ -102,15 +101,6 @@ def top_k(scores: Sequence[float], k: int) -> list[int]:
     return heapq.nlargest(k, range(len(scores)), key=lambda index: known[index])
 
 
-def ring(n: int, random: Random) -> list[Pair]:
-    """n comparisons around a random circle: everybody is shown first once and second once.
-
-    What being first is worth therefore cancels out. Of two candidates both orders; none of fewer.
-    """
-    order = random.sample(range(n), n)
-    return [(order[at - 1], order[at]) for at in range(n)] if n > 1 else []
-
-
 def pivots(n: int, k: int) -> list[int]:
     """k of n indices, evenly spread; all of them for k >= n."""
     k = max(0, min(k, n))
@@ -118,17 +108,12 @@ def pivots(n: int, k: int) -> list[int]:
 
 
 def pairs(n: int, k: int) -> list[Pair]:
-    """The comparisons of everybody with k `pivots`, in one round: k(n - k) + k(k - 1)/2 of them.
+    """The comparisons of everybody with k `pivots`, in one round: k(n - k) + k(k - 1)/2 pairs (i, j), i < j.
 
     From k = n - 1 on it is the full round-robin, n(n - 1)/2.
     """
-    return pairs_with(n, pivots(n, k))
-
-
-def pairs_with(n: int, chosen: Iterable[int]) -> list[Pair]:
-    """The pairs (i, j), i < j, of which at least one is among the `chosen` pivots."""
-    those = set(chosen)
-    return [pair for pair in combinations(range(n), 2) if not those.isdisjoint(pair)]
+    chosen = set(pivots(n, k))
+    return [pair for pair in combinations(range(n), 2) if not chosen.isdisjoint(pair)]
 
 
 def standings(n: int, results: Mapping[Pair, float]) -> list[float]:

@@ -1,7 +1,7 @@
 """Upper-confidence tree search (UCT), several leaves at a time.
 
-One round is: `select_leaves`, evaluate or `expand` all of them at the same time, `backpropagate` each value.
-Leaves in flight carry a virtual loss until then, so that rounds may also overlap.
+A visit is: `select_leaves`, evaluate or `expand` what was selected, `backpropagate` its value. Leaves in flight
+carry a virtual loss until then, so that visits may overlap.
 
 Sources: Kocsis and Szepesvari, "Bandit Based Monte-Carlo Planning", 2006 (UCT); Chaslot, Winands and van den
 Herik, "Parallel Monte-Carlo Tree Search", 2008 (virtual loss).
@@ -10,7 +10,7 @@ Herik, "Parallel Monte-Carlo Tree Search", 2008 (virtual loss).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -75,20 +75,18 @@ def uct(node: Node[S], exploration: float = EXPLORATION) -> float:
     return mean + exploration * math.sqrt(math.log(node.parent.visits + node.parent.virtual_losses) / visits)
 
 
-def select_leaf(root: Node[S], exploration: float = EXPLORATION) -> Node[S]:
-    """The leaf that is reached by always going to the child of the highest `uct`; of equals the first."""
-    return _descend(root, exploration, lambda node: True)
-
-
 def select_leaves(root: Node[S], k: int, exploration: float = EXPLORATION) -> list[Node[S]]:
     """Up to k different leaves that are not in flight, and now are; fewer where the tree has no more.
 
-    Each puts a virtual loss on its path, so that the next goes elsewhere where that is nearly as good.
-    `backpropagate` and `release` take it away again.
+    Each is reached by always going to the child of the highest `uct`, of equals the first, among those with such
+    a leaf. It puts a virtual loss on its path, so that the next goes elsewhere where that is nearly as good.
+    `backpropagate` and `release` take it away again; what is expanded below it meanwhile waits until then.
     """
     leaves: list[Node[S]] = []
     while len(leaves) < k and _has_free_leaf(root):
-        leaf = _descend(root, exploration, _has_free_leaf)
+        leaf = root
+        while leaf.children:
+            leaf = max(filter(_has_free_leaf, leaf.children), key=lambda child: uct(child, exploration))
         leaf.in_flight = True
         for node in _upwards(leaf):
             node.virtual_losses += 1
@@ -135,24 +133,15 @@ def path(node: Node[S]) -> list[Node[S]]:
     return [*_upwards(node)][::-1]
 
 
-def walk(root: Node[S]) -> Iterator[Node[S]]:
-    """Every node from `root` downwards, parents before children, siblings in order."""
+def _has_free_leaf(root: Node[S]) -> bool:
     waiting = [root]
     while waiting:
         node = waiting.pop()
-        yield node
-        waiting += reversed(node.children)
-
-
-def _descend(root: Node[S], exploration: float, may_enter: Callable[[Node[S]], bool]) -> Node[S]:
-    node = root
-    while node.children:
-        node = max(filter(may_enter, node.children), key=lambda child: uct(child, exploration))
-    return node
-
-
-def _has_free_leaf(root: Node[S]) -> bool:
-    return any(not node.children and not node.in_flight for node in walk(root))
+        if not node.in_flight:
+            if not node.children:
+                return True
+            waiting += node.children
+    return False
 
 
 def _upwards(node: Node[S]) -> Iterator[Node[S]]:

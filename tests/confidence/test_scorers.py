@@ -22,7 +22,7 @@ from optillm_local.confidence import (
     scorer,
 )
 from optillm_local.confidence.verdict import LEVELS, expectation
-from optillm_local.core.errors import EngineDead, InvalidConfiguration
+from optillm_local.core.errors import EngineDead, InvalidConfiguration, RequestRejected
 from optillm_local.optimizers.combine import Vote
 from optillm_local.optimizers.pvg import PVG
 from optillm_local.optimizers.single import Single
@@ -120,6 +120,22 @@ async def test_a_failure_of_the_engine_is_raised_as_itself(name: str) -> None:
     client = ScriptedClient(lambda prompt: REVIEW, choices=choices)
     with pytest.raises(EngineDead, match="gone"):
         await scorer(name).score(QUESTION, [said("a"), said("b")], client)
+
+
+@pytest.mark.parametrize("name", ["verifier", "review", "levels", "pairwise", "tournament", "lineup", "genselect"])
+async def test_what_does_not_fit_into_the_context_has_no_score(name: str) -> None:
+    def choices(prompt: Prompt, options: Sequence[str]) -> Mapping[str, float]:
+        raise RequestRejected(field, "9000 tokens", "too long")
+
+    given, client, field = (
+        [said("12"), said("13")],
+        ScriptedClient(lambda prompt: REVIEW, choices=choices),
+        "messages",
+    )
+    assert all(math.isnan(score) for score in await scorer(name).score(QUESTION, given, client))
+    field = "adapter"
+    with pytest.raises(RequestRejected, match="adapter"):
+        await scorer(name).score(QUESTION, given, client)
 
 
 # -- verdicts ----------------------------------------------------------------------------------------------------

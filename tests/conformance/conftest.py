@@ -1,4 +1,4 @@
-"""Our optimizers' calls, in the notation of benchmarks/conformance_page.py, beside those that it has of codelion."""
+"""Our optimizers' calls, in the notation of benchmarks/conformance_page.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At the defaults, our optimizers make codelion's calls, except where cases.toml says what they do instead and why.
+"""At the defaults, our optimizers make codelion's calls, except where cases.toml says what else and why.
 
 Order is not compared: what codelion asks in turn, ours ask side by side.
 """

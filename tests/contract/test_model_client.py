@@ -11,6 +11,7 @@ import pytest
 from optillm_local import Budget, ModelClient, Prompt, ScriptedClient, Stop, TokenUsage
 from optillm_local.core.budget import Meter
 from optillm_local.core.completion import Completed, OutputTextDelta
+from optillm_local.core.concurrency import Stoppable
 from optillm_local.core.errors import BudgetExceeded, RequestRejected
 from optillm_local.core.span import open_run
 
@@ -93,6 +94,22 @@ async def test_an_early_end_is_told_with_its_reason_once(client: ModelClient) ->
             group.stop(1, because="again")
     stops = [(event.sequence_ids, event.reason) for event in told if event.event == "stopped_early"]
     assert stops == [(["sequence-1"], "it lost"), (["sequence-0", "sequence-2"], "no longer needed")]
+
+
+async def test_the_end_of_work_that_is_stopped_is_told_with_its_reason(client: ModelClient) -> None:
+    told: list[Any] = []
+    with open_run([told.append]), Stoppable() as work:
+        await client.sample(QUESTION, n=2, max_tokens=400, on_delta=lambda i, d: work.stop("it is decided"))
+    [stopped] = [event for event in told if event.event == "stopped_early"]
+    assert (stopped.sequence_ids, stopped.reason) == (["sequence-0", "sequence-1"], "it is decided")
+
+
+async def test_a_failure_that_ends_a_group_is_its_reason(client: ModelClient) -> None:
+    told: list[Any] = []
+    with open_run([told.append]), pytest.raises(KeyError):
+        async with client.generate(QUESTION.fan(2)) as group:
+            raise KeyError(await anext(group))
+    assert [event.reason for event in told if event.event == "stopped_early"] == ["KeyError was raised"]
 
 
 async def test_a_model_writes_on_behind_words_put_into_its_mouth(client: ModelClient) -> None:

@@ -1,10 +1,10 @@
-"""Asking many things at once."""
+"""Asking many things at once, and stopping them."""
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from optillm_local.core.concurrency import each, task_group
+from optillm_local.core.concurrency import UNNEEDED, Stoppable, each, task_group, why_stopped
 
 
 async def wait_turns(turns: int) -> int:
@@ -102,3 +102,30 @@ async def test_a_task_group_can_be_cancelled_from_outside() -> None:
         async with task_group() as tasks:
             tasks.start_soon(anyio.sleep_forever)
     assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("outermost", [True, False])
+async def test_what_is_stopped_ends_and_its_tasks_know_why(outermost: bool) -> None:
+    told: list[str] = []
+
+    async def wait(_: int) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            told.append(why_stopped())
+
+    with Stoppable() as outer:
+        with Stoppable() as inner:
+            async with task_group() as tasks:
+                tasks.start_soon(each, wait, range(2))
+                await anyio.wait_all_tasks_blocked()
+                (outer if outermost else inner).stop("decided")
+                (outer if outermost else inner).stop("again")
+        assert not outermost
+    assert told == ["decided"] * 2
+    assert (outer.is_stopped, inner.is_stopped) == (outermost, not outermost)
+
+
+async def test_what_nobody_stopped_has_no_reason() -> None:
+    with Stoppable(), Stoppable():
+        assert why_stopped() == UNNEEDED

@@ -38,4 +38,4 @@ async def test_the_difficulty_is_one_read_that_shares_the_question() -> None:
     assert rated.messages[-1].content.startswith(f"{QUESTION.question}\n\n") and rated.log_tag == "rate"
     assert rated.messages[0] == prompt.messages[0]
     assert thought.messages[:2] == answered.messages[:2] == prompt.messages
-    assert client.clock() == 1 + 88 + 4  # the tag and its line are two tokens of the 90
+    assert client.clock() == 1 + 90 + 4

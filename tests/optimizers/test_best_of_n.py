@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from optillm_local import Budget, Message, Prompt, ScriptedClient, asolve
+from optillm_local import Budget, Message, Prompt, ScriptedClient, asolve, create
 from optillm_local.clients import Reply
-from optillm_local.core.errors import EngineDead
+from optillm_local.core.errors import EngineDead, InvalidConfiguration
 from optillm_local.core.span import open_run
 from optillm_local.optimizers.best_of_n import BestOfN
 
@@ -49,6 +49,17 @@ async def test_likelihood_and_confidence_need_no_verdict(scorer: str, by: str, l
 async def test_of_equal_verdicts_the_likelier_wins_and_then_the_first() -> None:
     replies = [Reply("a", -2.0), Reply("b", -0.5), Reply("c", -0.5)]
     assert (await BestOfN(n=3).optimize(QUESTION, ScriptedClient(replies))).answer == "b"
+
+
+def test_a_score_that_is_enough_needs_a_scorer_of_single_answers() -> None:
+    with pytest.raises(InvalidConfiguration, match="pairwise compares answers"):
+        create("best_of_n", scorer="tournament", enough=0.5)
+
+
+async def test_what_says_nothing_or_only_thinks_is_no_match_for_an_answer() -> None:
+    client = ScriptedClient(["", "<think>ten or twelve", "12"], choices=judge(twelve=0.9, **{"12": 0.1}))
+    best = await BestOfN(n=3).optimize(QUESTION, client)
+    assert (best.answer, best.metadata["selection"]) == ("12", "highest P(correct) of 1: 0.100; 1 not judged")
 
 
 async def test_each_is_judged_while_the_others_still_decode() -> None:

@@ -1,14 +1,11 @@
-"""Candidates of optimizers in steps: the best scored one, or the first that is whole."""
-
-import math
+"""Candidates of optimizers in steps: what is kept of them, and which is whole."""
 
 import pytest
 
 from optillm_local import Message, Prompt, ScriptedClient, Solution
-from optillm_local.confidence import scorer
 from optillm_local.core.errors import NoSolutions
 from optillm_local.core.span import open_run
-from optillm_local.optimizers.candidates import asking, best_scored, candidate, first_whole
+from optillm_local.optimizers.candidates import asking, candidate, first_whole
 
 QUESTION = Prompt.of("What is 3 * 4?", seed=0)
 
@@ -32,15 +29,6 @@ async def test_what_says_nothing_is_not_kept() -> None:
         await made("")
         kept = await made("12")
     assert run.solutions == [kept]
-
-
-@pytest.mark.parametrize("name", ["verifier", "pairwise"])
-async def test_candidates_are_scored_by_themselves_or_against_one_another(name: str) -> None:
-    texts = ["a", "", "b", "c"]
-    with open_run() as run:
-        best = await best_scored(lambda n: made(texts[n]), 4, scorer(name), QUESTION, ScriptedClient([]))
-    assert best.answer == "a" and not math.isnan(best.verification_score)
-    assert all(not math.isnan(one.verification_score) for one in run.solutions)
 
 
 def test_another_question_takes_the_place_of_the_last_with_all_before_it() -> None:

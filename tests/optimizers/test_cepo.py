@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from optillm_local import Prompt, ScriptedClient, asolve
+from optillm_local.core.events import Event, StoppedEarly
 from optillm_local.core.span import open_run
 from optillm_local.optimizers.cepo import CerebrasPlanning
 
@@ -43,11 +44,14 @@ async def test_plans_and_executions_that_are_not_needed_any_more_are_aborted() -
     slow = {QUESTION.step("execute", 0, plan).sampling.seed for plan in (1, 4)}
     slow |= {QUESTION.step("plan", 0, 2).sampling.seed}
     client = ScriptedClient(lambda prompt: "so " * (900 if prompt.sampling.seed in slow else 0) + says(prompt))
-    with open_run() as run:
+    events: list[Event] = []
+    with open_run([events.append]) as run:
         await CerebrasPlanning(n=1).optimize(QUESTION, client)
     review = next(prompt for prompt in client.prompts if prompt.log_tag == "review")
     assert review.question.count("execute ") == 3
     assert client.stats().steps < 40 and 0 < run.usage.discarded < 30
+    stopped = [event for event in events if isinstance(event, StoppedEarly)]
+    assert {event.reason for event in stopped} == {"3 executions are there"}
 
 
 async def test_an_execution_continues_its_plan_and_the_answer_follows_the_review() -> None:

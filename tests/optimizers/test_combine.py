@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -10,11 +11,13 @@ import pytest
 from optillm_local import Budget, Message, ModelClient, Optimizer, Prompt, ScriptedClient, Solution, asolve, create
 from optillm_local.clients import Reply
 from optillm_local.core.errors import InvalidConfiguration, NoSolutions
+from optillm_local.core.events import Event, SequenceCompleted, StoppedEarly
 from optillm_local.core.options import frozen_options
 from optillm_local.core.span import open_run
 from optillm_local.optimizers.adaptive_consistency import AdaptiveConsistency
 from optillm_local.optimizers.best_of_n import BestOfN
-from optillm_local.optimizers.combine import Over, SampledBy, Then, Vote
+from optillm_local.optimizers.combine import Over, Then, Vote
+from optillm_local.optimizers.sampled_by import SampledBy
 from optillm_local.optimizers.self_consistency import SelfConsistency
 from optillm_local.optimizers.single import Single
 from optillm_local.registry import options_as_dict
@@ -39,6 +42,18 @@ SPELLED = [
 def says(prompt: Prompt) -> str:
     """An answer that differs from seed to seed, in STEPS tokens."""
     return f"The answer is {(prompt.sampling.seed or 0) % 3}."
+
+
+class Stops:
+    """An event sink: how many sequences were stopped for which reason, and how many were aborted."""
+
+    def __init__(self) -> None:
+        self.reasons, self.aborted = Counter[str](), 0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StoppedEarly):
+            self.reasons[event.reason] += len(event.sequence_ids)
+        self.aborted += isinstance(event, SequenceCompleted) and event.finish_reason == "abort"
 
 
 @frozen_options
@@ -136,7 +151,7 @@ async def test_the_conversation_is_kept_in_every_call(spelling: str) -> None:
 
 
 @pytest.mark.parametrize("spelling", SPELLED)
-@pytest.mark.parametrize("text", ["", "nonsense", "<think>never closed", "12 " * 99])
+@pytest.mark.parametrize("text", ["nonsense", "<think>never closed", "12 " * 99])
 async def test_whatever_the_model_says_there_is_a_solution(spelling: str, text: str) -> None:
     client = ScriptedClient(lambda prompt: text)
     assert isinstance(await create(spelling).optimize(QUESTION.but(max_tokens=32), client), Solution)
@@ -232,10 +247,22 @@ async def test_equal_answers_add_up_by_what_the_verifier_thinks_of_them(
 async def test_a_vote_that_is_decided_aborts_the_rest() -> None:
     answers = iter(["seven", "seven", "word " * 500])
     client = ScriptedClient(lambda prompt: next(answers), choices={"Yes": 1.0})
-    result = await asolve(QUESTION, Vote(members=(Single(),) * 3), client=client)
+    stopped = Stops()
+    result = await asolve(QUESTION, Vote(members=(Single(),) * 3), client=client, sinks=[stopped])
     assert result.selection == "2 of 2 optimizers agree; 1 aborted once the vote was decided"
+    assert stopped.reasons == {"the vote was decided": 1}
     assert client.stats().steps < 10 and client.stats().running == 0
     assert result.usage.completion == client.stats().generated_tokens
+
+
+async def test_a_tie_that_the_first_member_may_still_win_is_waited_for() -> None:
+    client = ScriptedClient(
+        lambda prompt: "Hm. eight" if prompt.sampling.seed == first.sampling.seed else "seven",
+        choices={"Yes": 1.0},
+    )
+    first = QUESTION.step("single", 0)
+    found = await Vote(members=(Single(), Single())).optimize(QUESTION, client)
+    assert (found.answer, found.metadata["selection"]) == ("Hm. eight", "1 of 2 optimizers agree")
 
 
 async def test_the_candidates_on_record_learn_their_weights() -> None:
@@ -248,9 +275,20 @@ async def test_the_candidates_on_record_learn_their_weights() -> None:
 async def test_who_has_no_solution_abstains() -> None:
     client = ScriptedClient(lambda prompt: "seven")
     found = await Vote(members=(Lost(), Single())).optimize(QUESTION, client)
-    assert (found.answer, found.metadata["selection"]) == ("seven", "1 of 1 optimizers agree")
+    assert (found.answer, found.metadata["selection"]) == (
+        "seven",
+        "1 of 1 optimizers agree; 1 without a solution",
+    )
     with pytest.raises(NoSolutions, match="none of the optimizers"):
         await Vote(members=(Lost(), Lost())).optimize(QUESTION, client)
+
+
+async def test_who_has_no_budget_left_for_a_solution_abstains() -> None:
+    client = ScriptedClient(
+        lambda prompt: "word " * 30 if prompt.log_tag == "propose" else "The answer is 7.", choices={"Yes": 1.0}
+    )
+    result = await asolve(QUESTION, "single|moa", client=client, budget=Budget(tokens=60))
+    assert result.selection == "1 of 1 optimizers agree; 1 without a solution" and result.budget_exhausted
 
 
 # -- over --------------------------------------------------------------------------------------------------------
@@ -267,18 +305,23 @@ async def test_every_sample_is_the_answer_of_the_inner_optimizer() -> None:
     assert (found.answer, found.metadata["share"]) == ("12", 1.0)
 
 
-async def test_a_sample_that_is_no_longer_needed_ends_the_inner_optimizer_midway() -> None:
+@pytest.mark.parametrize(
+    ("outer", "because"),
+    [
+        (SelfConsistency(n=8), "the vote was decided"),
+        (AdaptiveConsistency(n=8), "the majority was certain enough"),
+    ],
+)
+async def test_a_sample_that_is_no_longer_needed_ends_the_inner_optimizer_midway(
+    outer: Optimizer, because: str
+) -> None:
     calls = iter(range(99))
-
-    def answers(prompt: Prompt) -> str:
-        return "The answer is 7." if next(calls) < 8 else "word " * 500
-
-    for outer in (SelfConsistency(n=8), AdaptiveConsistency(n=8)):
-        calls = iter(range(99))
-        client = ScriptedClient(answers)
+    client, stopped = ScriptedClient(lambda _: "The answer is 7." if next(calls) < 8 else "word " * 500), Stops()
+    with open_run([stopped]):
         found = await Over(members=(outer, BestOfN(n=2, scorer="logprob"))).optimize(QUESTION, client)
-        assert found.answer == "7" and client.stats().running == 0
-        assert client.stats().steps < 20
+    assert found.answer == "7" and client.stats().running == 0
+    assert client.stats().steps < 20
+    assert (stopped.reasons, stopped.aborted) == ({because: 8}, 8)
 
 
 async def test_probabilities_are_the_models_and_counted_once() -> None:

@@ -80,7 +80,7 @@ async def test_the_conversation_and_sampling_are_kept_and_seeds_repeat() -> None
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
-@pytest.mark.parametrize("text", ["", "nonsense", "word " * 2000])
+@pytest.mark.parametrize("text", ["nonsense", "word " * 2000])
 async def test_degraded_replies_give_what_there_is(mode: str, text: str) -> None:
     client = ScriptedClient(lambda prompt: text)
     with open_run() as run:

@@ -48,9 +48,8 @@ async def test_the_vote_counts_if_enough_agree_and_else_the_greedy_answer(
 async def test_what_cannot_matter_any_more_is_aborted() -> None:
     long = "so " * 400
     agreeing = scripted(["The answer is 12."] * 2 + [long], long)
-    assert (await answered(agreeing)).metadata[
-        "selection"
-    ] == "2 of 2 paths agree; 1 aborted once enough samples agreed"
+    best = await answered(agreeing)
+    assert best.metadata["selection"] == "2 of 2 paths agree; 1 aborted once enough paths agreed"
     assert agreeing.stats().steps < 30
     split = scripted(["The answer is 1.", "The answer is 2.", long], "so " * 20 + "The answer is 99.")
     best = await answered(split, threshold=1.0)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from optillm_local import Prompt, ScriptedClient
+from optillm_local import Prompt, ScriptedClient, create
 from optillm_local.clients import Reply
+from optillm_local.core.errors import InvalidConfiguration
 from optillm_local.core.span import open_run
 from optillm_local.optimizers.diverse_sampling import DiverseSampling
 
@@ -20,6 +21,11 @@ async def test_temperatures_are_evenly_spaced(options: dict[str, float], ladder:
         await DiverseSampling(**options).optimize(QUESTION, client)
     assert [p.sampling.temperature for p in client.prompts if p.log_tag is None] == ladder
     assert sorted(one.temperature for one in run.solutions) == ladder
+
+
+def test_the_ladder_rises() -> None:
+    with pytest.raises(InvalidConfiguration, match="at most hottest"):
+        create("diverse_sampling", coolest=1.6)
 
 
 async def test_repetitions_are_neither_judged_nor_kept() -> None:

@@ -9,7 +9,8 @@ from optillm_local.clients import Reply
 from optillm_local.core.budget import Meter
 from optillm_local.core.errors import BudgetExceeded, RequestRejected
 from optillm_local.core.span import open_run
-from optillm_local.optimizers.draft import Draft, beginning, joined, trimmed
+from optillm_local.optimizers.draft import Draft
+from optillm_local.optimizers.pieces import beginning, joined, trimmed
 
 QUESTION = Prompt.of("What is 3 * 4?", seed=0, max_tokens=20)
 

@@ -39,6 +39,14 @@ async def test_the_question_is_answered_with_the_principles_that_mistakes_taught
     assert best.metadata["selection"] == "answered with 2 principles from 2 examples"
 
 
+async def test_examples_are_read_without_tags_too_and_lessons_stand_in_for_principles() -> None:
+    script = {"examples": json.dumps(EXAMPLES), "principles": "Sorry.", "apply": "12"}
+    client = ScriptedClient(lambda prompt: script.get(prompt.log_tag or "", "<output>7</output>"))
+    best = await LearningPrinciples().optimize(QUESTION, client)
+    assert best.metadata["selection"] == "answered with 2 principles from 2 examples"
+    assert client.prompts[-1].question.endswith("1. 7\n2. 7")
+
+
 async def test_the_mistaken_see_their_example_only_and_not_its_answer() -> None:
     _, client = await learn(EXAMPLES)
     asked = [prompt for prompt in client.prompts if prompt.log_tag == "mistake"]

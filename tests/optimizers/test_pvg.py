@@ -1,5 +1,6 @@
 """The prover-verifier game scores helpful and sneaky answers alike, and returns a helpful one."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,8 +35,20 @@ async def test_a_sneaky_answer_never_wins_however_convincing_it_is() -> None:
     with open_run() as run:
         best = await PVG().optimize(QUESTION, client)
     assert best.answer == "I am helpful 0.7." and best.verification_score == pytest.approx(0.5)
-    assert best.metadata["selection"].endswith("0.500; the most convincing sneaky one has 0.900")
+    assert best.metadata["selection"] == "highest expected grade of 6: 0.500"
     assert {one.answer for one in run.solutions} == {"I am helpful 0.7.", "I am helpful 0.6."}
+
+
+@pytest.mark.parametrize(
+    ("helpful", "sneaky", "rounds", "separation"),
+    [(0.9, 0.1, 2, 1.0), (0.1, 0.9, 2, 0.0), (0.5, 0.5, 3, 0.5), (0.9, 0.1, 1, math.nan)],
+)
+async def test_how_well_the_verifier_tells_the_roles_apart_is_told(
+    helpful: float, sneaky: float, rounds: int, separation: float
+) -> None:
+    client = ScriptedClient(says, choices=grades(sneaky=sneaky, helpful=helpful))
+    best = await PVG(rounds=rounds).optimize(QUESTION, client)
+    assert best.metadata["separation"] == pytest.approx(separation, nan_ok=True)
 
 
 async def test_two_rounds_take_three_generations_and_two_reads() -> None:
@@ -83,7 +96,7 @@ async def test_a_score_that_is_enough_ends_the_game_and_what_still_runs() -> Non
 
 async def test_without_a_helpful_answer_there_is_none() -> None:
     client = ScriptedClient(lambda prompt: "I am." if prompt.log_tag == "sneaky" else "")
-    with pytest.raises(NoSolutions, match="no helpful prover"):
+    with pytest.raises(NoSolutions, match="wrote nothing"):
         await PVG().optimize(QUESTION, client)
 
 
@@ -94,5 +107,5 @@ async def test_an_empty_wording_leaves_the_question_as_it_is() -> None:
 
 
 def test_the_verifier_must_score_answers_by_themselves() -> None:
-    with pytest.raises(InvalidConfiguration, match="pvg option scorer"):
+    with pytest.raises(InvalidConfiguration, match="compares candidates"):
         create("pvg", scorer="tournament")

@@ -28,6 +28,7 @@ def test_the_last_tag_that_holds_something_counts(text: str, found: str | None) 
 def test_lists_lose_their_numbers_and_bullets() -> None:
     text = "1. one\n 2) two\n\n- three\n* four\nfive\n3.5 is six\n"
     assert replies.lines(text) == ["one", "two", "three", "four", "five", "3.5 is six"]
+    assert replies.numbered("1.\n 2. b") == ["b"]
     assert replies.numbered("Sure:\n1. one\n2) **two**\nso far") == ["one", "**two**"]
 
 
@@ -37,6 +38,7 @@ def test_lists_lose_their_numbers_and_bullets() -> None:
         ('Well [a] then {"b": [1, 2]} and [3]', [{"b": [1, 2]}, [3]]),
         ("```json\n[1]\n```", [[1]]),
         ("{'a': 1} [1,]", []),
+        ('["\\ud83d"] ["\\ud83d\\ude00"]', [["\U0001f600"]]),
         ("[" * 10_000, []),
         ('{"a":' * 10_000, []),
     ],

@@ -2,10 +2,11 @@
 
 import pytest
 
-from optillm_local import Message, Prompt, ScriptedClient
+from optillm_local import Message, Prompt, ScriptedClient, Solution
 from optillm_local.core.errors import NoSolutions
 from optillm_local.core.span import open_run
-from optillm_local.optimizers.rstar import ACTIONS, RStar
+from optillm_local.optimizers.reasoning import ACTIONS
+from optillm_local.optimizers.rstar import RStar
 
 QUESTION = Prompt.of([Message("system", "Be brief."), Message("user", "What is it?")], seed=0)
 STEPS = 12
@@ -24,6 +25,10 @@ def says(*, finish: str = "7", first: str = "7", complete: str = "7") -> Scripte
     return ScriptedClient(reply, seconds_per_token=1.0)
 
 
+def first_action(solution: Solution) -> str:
+    return solution.agent_id.removeprefix("agent-").split("/")[0]
+
+
 async def test_five_rollouts_take_four_steps_and_one_check_side_by_side() -> None:
     client = says()
     with open_run() as run:
@@ -31,7 +36,7 @@ async def test_five_rollouts_take_four_steps_and_one_check_side_by_side() -> Non
     assert client.clock() == client.stats().steps == 5 * STEPS
     assert (best.answer, best.is_verified, best.verification_score) == ("7", True, 1.0)
     assert best.metadata["selection"] == "5 of 5 trajectories reach it, confirmed by their completions"
-    assert sorted(one.agent_id.split("/")[0] for one in run.solutions) == sorted(ACTIONS)
+    assert sorted(map(first_action, run.solutions)) == sorted(ACTIONS)
     assert best.reasoning.count("\n\n") == best.agent_id.count("/")
 
 
@@ -51,7 +56,7 @@ async def test_more_rollouts_go_where_trajectories_agree() -> None:
     with open_run() as run:
         best = await RStar(rollouts=40, depth=2).optimize(QUESTION, client)
     assert best.answer == "7"
-    tried = [one.agent_id.split("/")[0] for one in run.solutions]
+    tried = list(map(first_action, run.solutions))
     assert tried.count("finish") == 1 and len(set(tried)) == 5 and len(tried) == len(set(map(id, run.solutions)))
 
 
@@ -70,7 +75,7 @@ async def test_a_step_that_states_the_answer_ends_its_trajectory() -> None:
     client = ScriptedClient(lambda prompt: "So the final answer: 4", seconds_per_token=1.0)
     best = await RStar().optimize(QUESTION, client)
     assert best.answer == "4" and client.clock() == 2 * 5
-    assert best.agent_id == "think"
+    assert best.agent_id == "agent-think"
 
 
 async def test_trajectories_without_an_answer_leave_their_text() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from optillm_local import Prompt, ScriptedClient
+from optillm_local import Budget, Prompt, ScriptedClient, asolve
 from optillm_local.optimizers.rto import RoundTripOptimization
 
 QUESTION = Prompt.of("Write a function that adds.", seed=0)
@@ -37,6 +37,13 @@ async def test_equal_codes_end_it_after_three_calls(again: str) -> None:
         "both codes are the same",
         3,
     )
+
+
+async def test_when_the_budget_ends_the_code_that_was_written_for_the_question_is_the_best() -> None:
+    client = ScriptedClient(lambda prompt: SCRIPT[prompt.log_tag or ""])
+    spent = sum(len(SCRIPT[step].split()) for step in ("code", "describe", "recode"))
+    result = await asolve(QUESTION, RoundTripOptimization(), client=client, budget=Budget(tokens=spent))
+    assert result.answer.startswith("def add") and "return a + b" in result.answer and result.budget_exhausted
 
 
 async def test_the_description_continues_the_code_and_the_second_code_sees_only_the_description() -> None:

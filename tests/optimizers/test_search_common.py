@@ -1,73 +1,125 @@
-"""What every search keeps: conversations, seeds, budgets, and its temper with a model that fails it."""
+"""What every search keeps: conversations, seeds, budgets, and nothing that runs on."""
 
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
+import anyio
 import pytest
 
-from optillm_local import Budget, Message, Prompt, ScriptedClient, asolve
-from optillm_local.core.errors import OptillmError
-from optillm_local.registry import create
+from optillm_local import Budget, Message, Optimizer, Prompt, ScriptedClient, asolve, create
+from optillm_local.core.errors import RequestRejected
+from optillm_local.optimizers.candidates import is_whole
 
-NAMES = ["mcts", "rstar", "tot", "beam_search", "particle_filtering"]
+SMALL: dict[str, Mapping[str, int]] = {
+    "mcts": {"simulations": 5},
+    "rstar": {"rollouts": 6, "parallel": 2, "depth": 2},
+    "tot": {"breadth": 2, "proposals": 3, "steps": 2},
+    "beam_search": {"beam_width": 2, "expansion": 2, "max_steps": 4},
+    "particle_filtering": {"n": 3, "max_steps": 4},
+}
 if find_spec("treequest"):
-    NAMES.append("ab_mcts")
-
-CONVERSATION = [
+    SMALL["ab_mcts"] = {"trials": 6, "parallel": 2}
+ALL = [create(name, **options) for name, options in SMALL.items()]
+TALK = (
     Message("system", "Be brief."),
     Message("user", "What is 3 + 4?"),
     Message("assistant", "It is 7."),
     Message("user", "And doubled?"),
-]
-QUESTION = Prompt.of(CONVERSATION, seed=0)
+)
+QUESTION = Prompt.of(TALK, seed=0)
+
+each_search = pytest.mark.parametrize("search", ALL, ids=lambda one: one.name)
 
 
 def says(prompt: Prompt) -> str:
-    """Two steps, something else for each seed."""
-    last = f"Final answer: {(prompt.sampling.seed or 0) % 3}"
-    return last if prompt.messages[-1].role == "assistant" else f"Thought {prompt.sampling.seed}.\n\n{last}"
+    """Something else for each seed, of 3 to 10 words, in up to three steps."""
+    seed = prompt.sampling.seed or 0
+    said = prompt.messages[-1].content if prompt.messages[-1].role == "assistant" else ""
+    last = f"Final answer: {seed % 3}"
+    return last if said.count("\n\n") == seed % 3 else "so " * (seed % 7) + f"it is {seed}.\n\n{last}"
 
 
-@pytest.mark.parametrize("name", NAMES)
-async def test_the_conversation_stands_before_every_call(name: str) -> None:
-    client = ScriptedClient(says)
-    await create(name).optimize(QUESTION, client)
+def unsure(prompt: Prompt, options: Sequence[str]) -> Mapping[str, float]:
+    """Another verdict on each answer."""
+    weight = 1 + len(prompt.messages[-2].content) % 7
+    return {option: 1 + place * weight for place, option in enumerate(options)}
+
+
+def scripted() -> ScriptedClient:
+    return ScriptedClient(says, choices=unsure, seconds_per_token=1.0)
+
+
+class Narrow(ScriptedClient):
+    """A model whose context has room for a few words beside the question."""
+
+    def _begin(self, prompt: Prompt, continuation: str = "") -> int:
+        if sum(len(one.content.split()) for one in prompt.messages) > 50:
+            raise RequestRejected("prompt", prompt.question, "is too long")
+        return super()._begin(prompt, continuation)
+
+
+@each_search
+async def test_the_conversation_stands_before_every_call(search: Optimizer) -> None:
+    client = scripted()
+    await search.optimize(QUESTION, client)
     for prompt in client.prompts:
-        assert prompt.messages[:3] == QUESTION.messages[:3]
+        assert prompt.messages[:3] == TALK[:3]
         assert prompt.messages[3].role == "user" and prompt.messages[3].content.startswith("And doubled?")
 
 
-@pytest.mark.parametrize("name", NAMES)
-async def test_a_seed_repeats_the_run(name: str) -> None:
-    first, second = [await asolve(QUESTION, name, client=ScriptedClient(says)) for _ in range(2)]
-    assert (first.answer, first.selection, first.usage) == (second.answer, second.selection, second.usage)
+@each_search
+async def test_a_seed_repeats_the_run_and_no_two_samples_share_theirs(search: Optimizer) -> None:
+    runs = []
+    for _ in range(2):
+        client = scripted()
+        result = await asolve(QUESTION, search, client=client)
+        runs.append((result.answer, result.selection, sorted(map(repr, client.prompts))))
+        drawn = [
+            p.sampling.seed for p in client.prompts if p.log_tag != "verdict" and "grade" not in str(p.log_tag)
+        ]
+        assert len(set(drawn)) == len(drawn)
+    assert runs[0] == runs[1]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    "reply", ["", " \n\n ", "?!", "nonsense " * 50, "\n\n\n\n", "<think>never closed", "\\boxed{"]
-)
-@pytest.mark.parametrize("max_tokens", [1, 3, 1024])
-async def test_a_model_that_fails_gives_an_answer_or_one_of_our_errors(
-    name: str, reply: str, max_tokens: int
-) -> None:
-    client = ScriptedClient(lambda prompt: reply, choices={})
-    try:
-        result = await asolve(QUESTION, name, client=client, sampling={"max_tokens": max_tokens})
-    except OptillmError:
-        assert not reply.strip()
-    else:
-        assert result.selection
+@each_search
+async def test_whenever_a_budget_ends_the_best_so_far_is_returned(search: Optimizer) -> None:
+    total = (await asolve(QUESTION, search, client=scripted())).usage.completion
+    for tokens in sorted({1, *range(3, total, total // 15), total - 1}):
+        client = scripted()
+        result = await asolve(QUESTION, search, client=client, budget=Budget(tokens=tokens))
+        assert result.answer and result.selection and client.stats().running == 0
+        assert result.usage.completion == client.stats().generated_tokens <= tokens + 64
+        written = [one.completion for one in result.solutions if one.completion]
+        best = result.solution.completion
+        assert best and (is_whole(best) or not any(map(is_whole, written))), f"of {tokens} tokens"
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("tokens", [2, 9, 30, 100, 300])
-async def test_a_spent_budget_gives_the_best_so_far(name: str, tokens: int) -> None:
-    result = await asolve(QUESTION, name, client=ScriptedClient(says), budget=Budget(tokens=tokens))
-    assert result.answer and result.selection
-    assert result.usage.completion <= tokens + 64
+@each_search
+async def test_a_run_that_is_cancelled_leaves_nothing_running(search: Optimizer) -> None:
+    for steps in (2, 9, 17):
+        client = scripted()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(search.optimize, QUESTION, client)
+            while client.stats().steps < steps:
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        assert client.stats().running == 0
 
 
-@pytest.mark.parametrize("name", NAMES)
-async def test_every_sample_may_be_drawn_by_another_optimizer(name: str) -> None:
-    result = await asolve(QUESTION, f"{name}@best_of_n", client=ScriptedClient(says))
+@each_search
+async def test_a_full_context_ends_what_grows_and_leaves_an_answer(search: Optimizer) -> None:
+    result = await asolve(QUESTION, search, client=Narrow(says, choices=unsure))
+    assert result.answer and not result.budget_exhausted
+
+
+@each_search
+async def test_greedy_sequences_that_are_all_the_same_are_enough(search: Optimizer) -> None:
+    alike = ScriptedClient(lambda prompt: "It is 7.")
+    result = await asolve(QUESTION, search, client=alike, sampling={"temperature": 0.0, "logprobs": None})
+    assert result.answer == ("7" if search.name == "rstar" else "It is 7.")
+
+
+@each_search
+async def test_every_sample_may_be_drawn_by_another_optimizer(search: Optimizer) -> None:
+    result = await asolve(QUESTION, f"{search.name}@best_of_n", client=scripted())
     assert result.answer

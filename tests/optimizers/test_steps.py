@@ -8,7 +8,7 @@ import pytest
 from optillm_local import Budget, Message, Prompt, ScriptedClient, asolve
 from optillm_local.clients import Reply
 from optillm_local.confidence import PCorrect
-from optillm_local.confidence.second import AskedOf
+from optillm_local.confidence import AskedOf
 from optillm_local.core.errors import NoSolutions
 from optillm_local.core.span import open_run
 from optillm_local.optimizers.beam_search import BeamSearch

@@ -6,7 +6,7 @@ import pytest
 
 from optillm_local import Budget, Message, Prompt, ScriptedClient, asolve, create
 from optillm_local.clients import Reply
-from optillm_local.core.errors import InvalidConfiguration
+from optillm_local.core.errors import InvalidConfiguration, NoSolutions
 from optillm_local.optimizers.thinkdeeper import ThinkDeeper
 
 QUESTION = Prompt.of("What is 3 * 4?", seed=0, max_tokens=100)
@@ -32,7 +32,7 @@ async def test_an_end_that_comes_too_early_is_replaced_until_enough_is_thought()
     assert (solution.answer, solution.metadata["thoughts"]) == (ANSWER, 3)
     assert re.findall(r"(?<=\n)\w+,", thought(solution.reasoning)) == ["Wait,", "Alternatively,"]
     assert solution.reasoning.count("</think>") == 1
-    assert 20 <= solution.metadata["thinking_tokens"] <= 60
+    assert solution.metadata["thinking_tokens"] == 8 + 1 + 8 + 1 + 8
 
 
 @pytest.mark.parametrize(("effort", "most"), [("low", 33), ("medium", 66), ("high", 90)])
@@ -61,23 +61,30 @@ async def test_its_calls_take_as_long_as_their_tokens() -> None:
     assert client.clock() == client.stats().steps == 8 + 8 + 4
 
 
-async def test_thought_and_answer_together_keep_to_max_tokens() -> None:
-    client = thinker(words=500, answer="word " * 500)
-    solution = await ThinkDeeper(effort="high").optimize(QUESTION, client)
+@pytest.mark.parametrize("max_tokens", [1, 2, 4, 5, 6, 10, 20, 100])
+@pytest.mark.parametrize("words", [0, 1, 7, 500])
+async def test_thought_and_answer_together_keep_to_max_tokens(max_tokens: int, words: int) -> None:
+    client = thinker(words, answer="word " * 500)
+    deeper = ThinkDeeper(effort="high", min_thinking=30)
+    solution = await deeper.optimize(QUESTION.but(max_tokens=max_tokens), client)
     assert solution.completion is not None
-    assert (len(solution.completion.token_ids), solution.completion.finish_reason) == (100, "length")
+    assert (len(solution.completion.token_ids), solution.completion.finish_reason) == (max_tokens, "length")
+    assert solution.metadata["thinking_tokens"] <= 0.9 * max_tokens
 
 
-@pytest.mark.parametrize("max_tokens", [1, 2, 5])
-async def test_however_little_may_be_said_something_is(max_tokens: int) -> None:
-    solution = await ThinkDeeper().optimize(QUESTION.but(max_tokens=max_tokens), thinker())
-    assert solution.answer
+@pytest.mark.parametrize("max_thinking", [0, 1, 8, 9, 10, 29])
+async def test_a_word_that_would_exceed_the_limit_is_not_put_in(max_thinking: int) -> None:
+    deeper = ThinkDeeper(min_thinking=29, max_thinking=max_thinking)
+    solution = await deeper.optimize(QUESTION, thinker(words=8))
+    assert max_thinking - 1 <= solution.metadata["thinking_tokens"] <= max_thinking
+    assert solution.answer == ANSWER
 
 
 async def test_a_model_that_says_nothing_is_asked_a_limited_number_of_times() -> None:
     client = ScriptedClient(lambda prompt: "")
-    solution = await ThinkDeeper(min_thinking=50, max_thoughts=5).optimize(QUESTION, client)
-    assert len(client.prompts) == 5 + 1 and solution.metadata["thoughts"] == 5
+    with pytest.raises(NoSolutions, match="wrote nothing"):
+        await ThinkDeeper(min_thinking=50, max_thoughts=5).optimize(QUESTION, client)
+    assert len(client.prompts) == 5 + 1
 
 
 async def test_the_conversation_is_kept_and_seeds_repeat() -> None:

@@ -250,6 +250,7 @@ async def test_plain_lines_tell_the_same_story() -> None:
         "votes: 12 (1), 7 (1), 2 outstanding",
         "agent 3: 7 tokens, done",
         "votes: 12 (2), 7 (1), 1 outstanding",
+        "1 ended early: the vote was decided",
         "agent 4: 7 tokens, aborted",
         "selected 12: 2 of 3 paths agree; 1 aborted once the vote was decided",
     ]

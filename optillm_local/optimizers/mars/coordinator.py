@@ -7,7 +7,7 @@ from collections import Counter
 import anyio
 from anyio.abc import TaskGroup
 
-from optillm_local.core.concurrency import each, task_group
+from optillm_local.core.concurrency import Stoppable, each, task_group
 from optillm_local.core.errors import AggregationError, BudgetExceeded, EngineDead, MarsError, Unsupported
 from optillm_local.core.mars_events import (
     AggregationStarted,
@@ -46,9 +46,9 @@ class Coordinator:
         self._exploring = len(team.agents)
         self._judging: set[str] = set()  # of the explored ones
         self._failed: list[Draft] = []  # judged and not verified: to be improved in the next round
-        self._wave = anyio.CancelScope()
-        self._round = anyio.CancelScope()
-        self._aggregating = anyio.CancelScope()
+        self._wave = Stoppable()
+        self._round = Stoppable()
+        self._aggregating = Stoppable()
         self._all_explored = anyio.Event()
         self._aggregation_over = anyio.Event()
         self.iterations = 0
@@ -64,7 +64,7 @@ class Coordinator:
             with self._wave:
                 await self._explore_and_verify()
             if self._is_unanimous():
-                self._aggregating.cancel()
+                self._aggregating.stop("all explored solutions are verified and agree")
             elif self._config.enable_aggregation and self._aggregator.needs_verdicts:
                 making.start_soon(self._aggregate)
             await self._improve()
@@ -113,9 +113,9 @@ class Coordinator:
     def _let_go(self) -> None:
         """Abort what is decided."""
         if self._is_decided():
-            self._wave.cancel()
+            self._wave.stop("a verified majority was decided")
         if self._is_enough():
-            self._round.cancel()
+            self._round.stop("enough solutions were verified")
 
     def rate_shown(self, success: bool) -> None:
         """Count the outcome for the strategies that the agents were shown."""
@@ -174,7 +174,7 @@ class Coordinator:
                 return
 
     async def _improve_all(self, drafts: list[Draft]) -> None:
-        with anyio.CancelScope() as self._round, span("improvement") as here:
+        with Stoppable() as self._round, span("improvement") as here:
             ids = [draft.id for draft in drafts]
             emit(ImprovementStarted(span_id=here.id, iteration=self.iterations, solution_ids=ids))
             await each(self._improve_one, drafts)
@@ -215,5 +215,5 @@ class Coordinator:
         return sorted(explored, key=lambda draft: draft.author)
 
     def _is_aggregating(self) -> bool:
-        enabled = self._config.enable_aggregation and not self._aggregating.cancel_called
+        enabled = self._config.enable_aggregation and not self._aggregating.is_stopped
         return enabled and not self._aggregation_over.is_set()

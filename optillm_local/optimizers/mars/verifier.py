@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from optillm_local.core.concurrency import task_group
+from optillm_local.core.concurrency import Stoppable, each
 from optillm_local.core.mars_events import SolutionVerified, VerificationStarted
 from optillm_local.core.span import current_span, emit, revise, span
 from optillm_local.optimizers.mars.agents import Agent, Team
@@ -66,14 +66,13 @@ class Verifier:
                 if await self._settles(seat, draft, hearing):
                     return
             return
-        async with task_group() as tasks:
+        with Stoppable() as reviews:
 
             async def judge(seat: int) -> None:
                 if await self._settles(seat, draft, hearing):
-                    tasks.cancel_scope.cancel()
+                    reviews.stop("the verdicts were decided")
 
-            for seat in seats:
-                tasks.start_soon(judge, seat)
+            await each(judge, seats)
 
     async def _settles(self, seat: int, draft: Draft, hearing: _Hearing) -> bool:
         """Ask; whether the others need not be heard any more. A judge that fails settles nothing."""

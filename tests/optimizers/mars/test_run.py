@@ -161,6 +161,36 @@ async def test_aggregation_ends_once_the_explored_solutions_agree() -> None:
     assert {one.phase for one in result.solutions} == {"initial"}
 
 
+@pytest.mark.parametrize(
+    ("script", "options", "because"),
+    [
+        (
+            Script(explore=lambda agent: says(12, tokens=500 if agent > 2 else STEPS)),
+            {"agents": 5},
+            "a verified majority was decided",
+        ),
+        (
+            Script(
+                correct=lambda solution, judge: 0.1,
+                review=lambda prompt: "no " * (3 if prompt.log_tag == "review agent-2" else 200),
+            ),
+            {"agents": 2, "max_iterations": 0, "verifiers": 2},
+            "the verdicts were decided",
+        ),
+        (
+            Script(aggregate=lambda prompt: says(14, tokens=500)),
+            {"enable_aggregation": True},
+            "all explored solutions are verified and agree",
+        ),
+    ],
+    ids=["explore", "verify", "aggregate"],
+)
+async def test_what_is_aborted_says_why(script: Script, options: dict[str, Any], because: str) -> None:
+    told: list[Event] = []
+    await asolve(QUESTION, Mars(**options), client=script.client(), sinks=[told.append])
+    assert {event.reason for event in told if event.event == "stopped_early"} == {because}
+
+
 # -- who is asked what ---------------------------------------------------------------------------------------
 
 

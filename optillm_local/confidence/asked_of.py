@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from optillm_local.confidence.named import ScorerOption
+from optillm_local.confidence.options import ScorerOption
 from optillm_local.confidence.scorer import Scorer
 from optillm_local.confidence.verdict import PCorrect
 from optillm_local.core.client import ModelClient
