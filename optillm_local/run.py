@@ -15,7 +15,7 @@ import anyio
 from optillm_local import registry
 from optillm_local.core.budget import Budget, Meter
 from optillm_local.core.client import ModelClient
-from optillm_local.core.errors import BudgetExceeded, InvalidConfiguration
+from optillm_local.core.errors import BudgetExceeded, InvalidConfiguration, NoSolutions
 from optillm_local.core.events import RunCompleted, RunFailed, RunStarted, Sink
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.prompt import Prompt
@@ -189,8 +189,9 @@ def versions() -> dict[str, str]:
 async def _best_within_budget(optimizer: Optimizer, prompt: Prompt, client: ModelClient, run: Run) -> Solution:
     try:
         answer = await optimizer.optimize(prompt, client)
-    except BudgetExceeded:
-        if not run.solutions:
+    except (BudgetExceeded, NoSolutions):
+        if not run.solutions or not _is_budget_spent():
+            current_span().check_budgets(client.clock())  # a spent budget may be why nothing was written
             raise
     else:
         is_cut_off = answer.completion and not _is_whole(answer) and _is_budget_spent()

@@ -51,9 +51,7 @@ class Scorer(ABC):
 
     def sampled(self, prompt: Prompt) -> Prompt:
         """The prompt, sampled with the log-probabilities that this scorer needs."""
-        have = prompt.sampling.logprobs
-        enough = self.logprobs is None or (have is not None and have >= self.logprobs)
-        return prompt if enough else prompt.but(logprobs=self.logprobs)
+        return prompt if self.logprobs is None else prompt.with_alternatives(self.logprobs)
 
 
 async def if_it_fits(read: Awaitable[T], otherwise: T) -> T:

@@ -14,6 +14,9 @@ from anyio.abc import TaskGroup
 A = TypeVar("A")
 R = TypeVar("R")
 
+UNNEEDED = "no longer needed"
+"""Why something is stopped, if nobody says more."""
+
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[TaskGroup]:
@@ -50,14 +53,14 @@ async def each(ask: Callable[[A], Awaitable[R]], items: Iterable[A]) -> list[R]:
     return [results[index] for index in range(len(jobs))]
 
 
-UNNEEDED = "no longer needed"
-"""Why something is stopped, if nobody says more."""
-
-
 class Stoppable:
     """Work that can be stopped as a whole, as a `Generation` can, however many calls it is made of.
 
     What decodes for it ends mid-token, and has the reason on its record.
+
+    Attributes:
+        because: why it was stopped; empty if it was not.
+        outer: the work that it is part of.
     """
 
     def __init__(self) -> None:

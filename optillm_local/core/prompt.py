@@ -43,6 +43,12 @@ class Message:
         """The turn with words put into the speaker's mouth; what was generated before them keeps its ids."""
         return replace(self, content=self.content + text, appended=self.appended + text if self.token_ids else "")
 
+    def followed_by(self, rest: Message) -> Message:
+        """One turn made of two: the speaker's words and what was generated behind them."""
+        if rest.token_ids and self.token_ids and not self.appended:
+            return replace(rest, content=self.content + rest.content, token_ids=self.token_ids + rest.token_ids)
+        return self.plus(rest.content)
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -172,8 +178,11 @@ class Prompt:
         return said[-1]
 
     def then(self, *messages: Message) -> Prompt:
-        """The conversation with further messages."""
-        return replace(self, messages=(*self.messages, *messages))
+        """The conversation with further messages; an assistant's behind an assistant's continues it."""
+        *before, last = self.messages
+        if messages and messages[0].role == last.role == "assistant":
+            last, messages = last.followed_by(messages[0]), messages[1:]
+        return replace(self, messages=(*before, last, *messages))
 
     def instructed(self, text: str) -> Prompt:
         """The question with an instruction behind it, so that all who are asked share all before it."""
@@ -185,6 +194,11 @@ class Prompt:
     def but(self, *, log_tag: str | None = None, **sampling: Any) -> Prompt:
         """A copy with other sampling fields or another tag."""
         return replace(self, sampling=self.sampling.but(**sampling), log_tag=log_tag or self.log_tag)
+
+    def with_alternatives(self, least: int) -> Prompt:
+        """A copy that reports at least so many alternatives per token."""
+        have = self.sampling.logprobs
+        return self if have is not None and have >= least else self.but(logprobs=least)
 
     def step(self, name: str, *key: object, at_most: int | None = None, **sampling: Any) -> Prompt:
         """A copy for one step of an optimizer: tagged `name`, with a seed of its own that `name` and `key` fix.

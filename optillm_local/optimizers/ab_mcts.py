@@ -50,7 +50,7 @@ class AdaptiveBranching(Optimizer):
     scorer: ProbabilityOption = Field(default=PCorrect(), description="scores the answers, 0 to 1; a scorer")
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
-        prompt = self.scorer.sampled(Prompt.of(query))
+        prompt = Prompt.of(query)
         tree = _Tree(self.distribution, prompt.step("tree").sampling.seed)
         answers: list[Solution] = []
 

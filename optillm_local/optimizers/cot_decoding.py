@@ -41,14 +41,13 @@ class CotDecoding(Optimizer):
     temperature: float = Field(default=0.0, ge=0, le=2, description="of what follows the first token")
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
-        prompt = Prompt.of(query)
+        prompt = Prompt.of(query).with_alternatives(2)
         with span("branch"):
             drafts = await self._branches(Draft.of(prompt, client))
         poll = Poll(len(drafts), weigh=lambda path: _sureness(path, client), rule=never)
         with span("continue"):
             asked = [
-                draft.asked("continue", rank, temperature=self.temperature, logprobs=2)
-                for rank, draft in enumerate(drafts)
+                draft.asked("continue", rank, temperature=self.temperature) for rank, draft in enumerate(drafts)
             ]
             async with client.generate(asked, report_every=AT_THE_END) as group:
                 async for index, event in group:

@@ -38,7 +38,6 @@ _UNSURE = "aborted below the confidence threshold"
 _HEAVIEST = 100.0
 """Nats. A trace with an infinite confidence (an alternative of probability 0) weighs that."""
 
-
 _ROUNDED = 1 - 1e-9
 """A trace that is as sure as the threshold must not fall below it by rounding."""
 

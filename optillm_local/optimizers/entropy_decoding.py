@@ -66,7 +66,7 @@ class EntropyDecoding(Optimizer):
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         how = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k", "min_p")}
-        draft = Draft.of(Prompt.of(query, logprobs=TOP_K, **how), client)
+        draft = Draft.of(Prompt.of(query, **how).with_alternatives(TOP_K), client)
         taken: Counter[str] = Counter()
         with span("decode"):
             for step in range(self.steps):
@@ -75,7 +75,7 @@ class EntropyDecoding(Optimizer):
                     break
                 taken[str(state)] += 1
                 branched = state is not State.TREADING
-                draft = await self._branch(draft, step, state) if branched else draft.plus(self.pause)
+                draft = await self._branch(draft, step, state) if branched else self._paused(draft)
                 if draft.is_over:
                     break
             if not draft.is_over:
@@ -107,6 +107,10 @@ class EntropyDecoding(Optimizer):
         if varentropy > self.high_varentropy:
             return State.RESAMPLING if entropy > self.high_entropy else State.EXPLORING
         return State.TREADING if entropy > self.high_entropy else State.FLOWING
+
+    def _paused(self, draft: Draft) -> Draft:
+        paused = draft.plus(self.pause)
+        return draft if paused.room < 1 else paused
 
     async def _branch(self, draft: Draft, step: int, state: State) -> Draft:
         """Several ways on; the likeliest. Temperatures are optillm's, as far as attention has no part in them."""

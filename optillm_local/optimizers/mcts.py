@@ -58,7 +58,7 @@ class MCTS(Optimizer):
     )
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
-        question = self.scorer.sampled(Prompt.of(query))
+        question = Prompt.of(query)
         search = _Search(self, Player(question, client, self.scorer))
         with span("expand"):
             await search.begin(question)

@@ -48,20 +48,25 @@ def trimmed(piece: Completion, client: ModelClient) -> Completion:
 
     Where a token holds both text and the beginning of a stop text, the rest of the text is tokenised anew.
     """
-    ids, text = piece.token_ids, piece.text.lstrip()
+    ids, lead = piece.token_ids, _lead(piece, client)
     for kept in range(len(ids), max(0, len(ids) - _LONGEST_END), -1):
-        shown = client.decode(ids[:kept]).lstrip()  # some tokenizers drop a leading space
-        if text.startswith(shown) and client.decode(ids[kept - 1 : kept]):
-            return _cut(piece, kept, client.encode(text[len(shown) :]))
+        shown = lead + client.decode(ids[:kept])
+        if piece.text.startswith(shown) and client.decode(ids[kept - 1 : kept]):
+            return _cut(piece, kept, client.encode(piece.text[len(shown) :]))
     return _cut(piece, 0, client.encode(piece.text))
 
 
 def beginning(piece: Completion, tokens: int, client: ModelClient) -> Completion:
     """The first tokens of a piece, to be written on from; the others count as discarded."""
-    lead = len(piece.text) - len(piece.text.lstrip())  # some tokenizers drop it
-    shown = lead + len(client.decode(piece.token_ids[:tokens]).lstrip())
+    shown = _lead(piece, client) + client.decode(piece.token_ids[:tokens])
     usage = replace(piece.usage, discarded=piece.usage.completion - tokens)
-    return replace(_cut(piece, tokens, ()), text=piece.text[:shown], finish_reason="length", usage=usage)
+    return replace(_cut(piece, tokens, ()), text=shown, finish_reason="length", usage=usage)
+
+
+def _lead(piece: Completion, client: ModelClient) -> str:
+    """What the text begins with and its decoded tokens do not: some tokenizers drop a leading space."""
+    dropped = piece.text.startswith(" ") and not client.decode(piece.token_ids).startswith(" ")
+    return " " if dropped else ""
 
 
 def _cut(piece: Completion, kept: int, others: tuple[int, ...]) -> Completion:

@@ -40,7 +40,12 @@ class RStar(Optimizer):
     description: ClassVar[str] = "tree search over five reasoning actions; trajectories that completions confirm"
     source: ClassVar[str] = "Qi et al., Mutual Reasoning Makes Smaller LLMs Stronger Problem-Solvers, 2024"
 
-    rollouts: int = Field(default=5, ge=1, le=4096, description="trajectories to search for")
+    rollouts: int = Field(
+        default=5,
+        ge=1,
+        le=4096,
+        description="rollouts in all; one that ends where an earlier one did costs nothing",
+    )
     depth: int = Field(default=3, ge=1, le=64, description="steps that may follow the first")
     exploration: float = Field(default=1.4, ge=0, description="weight of the exploration term of UCT")
     parallel: int = Field(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Choice, Completed, Completion, ResponseEvent, Score
 from optillm_local.core.concurrency import UNNEEDED
-from optillm_local.core.errors import NoSolutions, RequestRejected
+from optillm_local.core.errors import BudgetExceeded, NoSolutions, RequestRejected
 from optillm_local.core.generation import EVERY_TOKEN, Generation
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.prompt import Prompt
@@ -31,7 +31,8 @@ class SampledBy(StreamingClient):
     """A model whose every sequence is the answer of an optimizer; what that asks for is accounted for as its own.
 
     So every optimizer is a way to sample: best of n over answers that were made to think longer, or a vote among
-    reflections. Deltas come once, with the whole answer. Probabilities are the model's.
+    reflections. An answer comes as a whole, without deltas; it is empty where there is none, and aborted where the
+    budget does not suffice for one. Probabilities are the model's.
     """
 
     def __init__(self, optimizer: Optimizer, client: ModelClient) -> None:
@@ -82,17 +83,25 @@ class SampledBy(StreamingClient):
 
 
 class _UntilAnswered(Generation):
-    """Answers as they come, until all are there."""
+    """Answers as they come, until all are there. If there are none because the budget is spent, that is raised."""
 
     def __init__(self, inner: Generation, outstanding: int) -> None:
         self._inner, self._outstanding = inner, outstanding
+        self._spent: BudgetExceeded | None = None
+        self._is_empty = True
 
     def stop(self, index: int | None = None, because: str = UNNEEDED) -> None:
         self._inner.stop(index, because)
 
     async def __anext__(self) -> tuple[int, ResponseEvent]:
-        if not self._outstanding:
-            raise StopAsyncIteration
-        index, event = await anext(self._inner)
-        self._outstanding -= isinstance(event, Completed)
-        return index, event
+        while self._outstanding:
+            try:
+                index, event = await anext(self._inner)
+            except BudgetExceeded as why:  # one of the sequences, which is aborted; its siblings may have answers
+                self._spent = why
+                continue
+            if isinstance(event, Completed):
+                self._outstanding -= 1
+                self._is_empty &= not event.completion.text
+            return index, event
+        raise self._spent if self._spent and self._is_empty else StopAsyncIteration

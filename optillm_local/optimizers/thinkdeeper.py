@@ -45,8 +45,8 @@ class ThinkDeeper(Optimizer):
 
     codelion's optillm decodes one token at a time in Python, untempered, and without a limit behind the thought.
     Here the prompt's sampling applies, and its max_tokens is for thought, tags and answer together; where it has
-    no room for a thought, there is none. Where a word does not fit into the limit, the thought ends before it, even
-    if that is too early. Thoughts are counted where we put a word in, not where the model says one by itself.
+    no room for a thought, there is none. A word that does not fit into the limit is not put in: the thought ends,
+    even if too early. Thoughts are counted where we put a word in, not where the model says one by itself.
     """
 
     name: ClassVar[str] = "thinkdeeper"

@@ -37,10 +37,11 @@ def decided(tally: Tally, outstanding: int) -> str:
 def beta(tally: Tally, outstanding: int, threshold: float = SETTLED) -> str:
     """The majority so far is the lasting one with a probability of 95 %, whatever is outstanding.
 
+    Parts of a vote count for nothing where they are the majority's, and as whole ones where they are against it.
     Source: Aggarwal et al., "Let's Sample Step by Step: Adaptive-Consistency", 2023, section 3.
     """
-    sure = is_settled([round(votes) for votes in tally.totals.values()], threshold)
-    return "the majority was certain enough" if sure else decided(tally, outstanding)
+    counts = [math.floor(v) if choice == tally.winner else math.ceil(v) for choice, v in tally.totals.items()]
+    return "the majority was certain enough" if is_settled(counts, threshold) else decided(tally, outstanding)
 
 
 def consensus(share: float) -> StopRule:

@@ -1,8 +1,8 @@
 """Search and selection over states, scores and comparisons, whatever they stand for.
 
 `tree` is upper-confidence tree search, `select` chooses by weights, votes and comparisons, `diversity` tells texts
-apart. Nothing here asks a model or waits: a caller asks what is next, gets all the values at the same time, and
-tells them. Everything is deterministic; what draws takes its own `random.Random`.
+apart. Nothing here asks a model or waits: a caller asks what is next, finds its value, and tells it. Everything is
+deterministic; what draws takes its own `random.Random`.
 """
 
 from optillm_local.search.diversity import word_overlap

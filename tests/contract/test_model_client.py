@@ -116,7 +116,7 @@ async def test_a_model_writes_on_behind_words_put_into_its_mouth(client: ModelCl
     [begun] = await client.sample(QUESTION, max_tokens=4)
     asked = QUESTION.then(begun.message().plus(" Wait,"))
     [more] = await client.sample(asked, max_tokens=4)
-    assert more.usage.completion == 4 and more.usage.prompt > begun.usage.prompt + 4
+    assert 1 <= more.usage.completion <= 4 and more.usage.prompt > begun.usage.prompt + 4
 
 
 async def test_tokens_and_their_text_are_told(client: ModelClient) -> None:

@@ -110,6 +110,37 @@ def test_the_question_is_what_the_user_said_last() -> None:
     assert Prompt((Message("system", "Speak."),)).question == "Speak."
 
 
+@pytest.mark.parametrize(
+    ("begun", "rest", "turn"),
+    [
+        (Message("assistant", "It"), Message("assistant", " is 4", (7,)), Message("assistant", "It is 4")),
+        (
+            Message("assistant", "It", (5,)),
+            Message("assistant", " is", (7,)),
+            Message("assistant", "It is", (5, 7)),
+        ),
+        (
+            Message("assistant", "It", (5,)),
+            Message("assistant", " is 4", (7,), " 4"),
+            Message("assistant", "It is 4", (5, 7), " 4"),
+        ),
+        (
+            Message("assistant", "It is", (5,), " is"),
+            Message("assistant", " 4", (7,)),
+            Message("assistant", "It is 4", (5,), " is 4"),
+        ),
+    ],
+)
+def test_an_answer_that_was_begun_is_continued_in_one_turn(begun: Message, rest: Message, turn: Message) -> None:
+    ask = Message("user", "Sure?")
+    assert CHAT.then(begun).then(rest, ask).messages == (*CHAT.messages, turn, ask)
+
+
+def test_alternatives_are_at_least_what_is_needed() -> None:
+    asked = [CHAT.but(logprobs=have).with_alternatives(2).sampling.logprobs for have in (None, 0, 2, 20)]
+    assert asked == [2, 2, 2, 20]
+
+
 def test_an_instruction_goes_behind_the_question() -> None:
     told = CHAT.instructed("Be brief.")
     assert told.messages == (CHAT.messages[0], Message("user", "2 + 2?\n\nBe brief."))

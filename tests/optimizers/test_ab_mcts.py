@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from optillm_local import Budget, Message, Prompt, ScriptedClient, asolve
+from optillm_local import Message, Prompt, ScriptedClient
 from optillm_local.core.errors import InvalidConfiguration, NoSolutions
 from optillm_local.core.span import open_run
 from optillm_local.optimizers.ab_mcts import AdaptiveBranching
@@ -33,7 +33,7 @@ class TestWithTreequest:
     async def test_refinements_of_good_answers_win(self) -> None:
         client = ScriptedClient(improves, choices=grades, seconds_per_token=1.0)
         with open_run() as run:
-            best = await AdaptiveBranching(trials=20, batch=5).optimize(QUESTION, client)
+            best = await AdaptiveBranching(trials=20, parallel=5).optimize(QUESTION, client)
         assert client.clock() == client.stats().steps == 20 / 5 * (STEPS + 1)
         assert best.verification_score == max(one.verification_score for one in run.solutions) > 0.3
         assert best.parents and best.phase == "refine"
@@ -62,11 +62,6 @@ class TestWithTreequest:
     async def test_silence_is_no_solution(self) -> None:
         with pytest.raises(NoSolutions):
             await AdaptiveBranching().optimize(QUESTION, ScriptedClient(lambda prompt: ""))
-
-    async def test_a_spent_budget_leaves_the_best_so_far(self) -> None:
-        client = ScriptedClient(improves, choices=grades)
-        result = await asolve(QUESTION, AdaptiveBranching(), client=client, budget=Budget(tokens=50))
-        assert result.budget_exhausted and result.answer.startswith("as good")
 
 
 def improves(prompt: Prompt) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from optillm_local import Budget, Message, ModelClient, Optimizer, Prompt, ScriptedClient, Solution, asolve, create
 from optillm_local.clients import Reply
-from optillm_local.core.errors import InvalidConfiguration, NoSolutions
+from optillm_local.core.errors import BudgetExceeded, InvalidConfiguration, NoSolutions
 from optillm_local.core.events import Event, SequenceCompleted, StoppedEarly
 from optillm_local.core.options import frozen_options
 from optillm_local.core.span import open_run
@@ -65,6 +65,20 @@ class Lost(Optimizer):
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         raise NoSolutions("lost")
+
+
+@frozen_options
+class Poor(Optimizer):
+    """Has the budget for a short answer."""
+
+    name: ClassVar[str] = "poor"
+    description: ClassVar[str] = "for tests"
+
+    async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
+        solution = await Single().optimize(query, client)
+        if solution.token_count > 4:
+            raise BudgetExceeded("tokens", solution.token_count, 4)
+        return solution
 
 
 # -- spelling ----------------------------------------------------------------------------------------------------
@@ -322,6 +336,26 @@ async def test_a_sample_that_is_no_longer_needed_ends_the_inner_optimizer_midway
     assert found.answer == "7" and client.stats().running == 0
     assert client.stats().steps < 20
     assert (stopped.reasons, stopped.aborted) == ({because: 8}, 8)
+
+
+async def test_a_sample_that_there_is_none_of_is_empty() -> None:
+    client = SampledBy(Lost(), ScriptedClient([]))
+    assert [(one.text, one.finish_reason) for one in await client.sample(QUESTION, n=2)] == [("", "stop")] * 2
+    with pytest.raises(NoSolutions, match="wrote nothing"):
+        await SelfConsistency().optimize(QUESTION, client)
+
+
+async def test_samples_that_the_budget_does_not_suffice_for_are_aborted() -> None:
+    client = SampledBy(Poor(), ScriptedClient(["long " * 9, "short", "long " * 9]))
+    found = [(one.text, one.finish_reason) for one in await client.sample(QUESTION, n=3)]
+    assert sorted(found) == [("", "abort"), ("", "abort"), ("short", "stop")]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+async def test_a_budget_that_suffices_for_no_sample_is_the_error(n: int) -> None:
+    client = SampledBy(Poor(), ScriptedClient(["long " * 9] * 3))
+    with pytest.raises(BudgetExceeded, match="4 tokens"):
+        await client.sample(QUESTION, n=n)
 
 
 async def test_probabilities_are_the_models_and_counted_once() -> None:

@@ -1,6 +1,7 @@
 """Answers that are written in pieces read as if they had been written in one go."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
@@ -86,3 +87,24 @@ async def test_a_spent_budget_cuts_a_draft_off_and_refuses_an_empty_one() -> Non
 async def test_a_value_that_cannot_work_is_not_mistaken_for_an_end() -> None:
     with pytest.raises(RequestRejected, match="temperature"):
         await Draft.of(QUESTION, ScriptedClient(["a"])).written_on("a", temperature=-1.0)
+
+
+class DropsTheFirstSpace(ScriptedClient):
+    """As tokenizers of the SentencePiece kind do."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return super().decode(token_ids).removeprefix(" ")
+
+
+@pytest.mark.parametrize("kind", [ScriptedClient, DropsTheFirstSpace])
+async def test_pieces_keep_the_space_that_they_begin_with(kind: type[ScriptedClient]) -> None:
+    client = kind([" one two three END"])
+    [piece] = await client.sample(QUESTION, stop=(" END",))
+    assert (trimmed(piece, client).text, len(trimmed(piece, client).token_ids)) == (" one two three", 3)
+    assert [beginning(piece, tokens, client).text for tokens in (1, 2)] == [" one", " one two"]
+
+
+async def test_a_piece_that_a_stop_text_ends_at_once_has_no_tokens() -> None:
+    client = ScriptedClient(["\n\n"])
+    [piece] = await client.sample(QUESTION, stop=("\n\n",))
+    assert (piece.text, trimmed(piece, client).token_ids) == ("", ())

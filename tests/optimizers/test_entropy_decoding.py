@@ -84,10 +84,11 @@ async def test_what_lies_behind_an_unsure_token_is_discarded_and_told() -> None:
     assert whole.usage.discarded >= 1
 
 
-async def test_the_conversation_is_kept_and_the_answer_keeps_to_max_tokens() -> None:
+@pytest.mark.parametrize("pause", ["...", " one two three four five"])
+async def test_the_conversation_is_kept_and_the_answer_keeps_to_max_tokens(pause: str) -> None:
     prompt = Prompt.of([Message("system", "Be brief."), *QUESTION.messages], max_tokens=20, seed=1)
     client = ScriptedClient(lambda prompt: unsure_at(3, EVEN, " hm" * 100))
-    solution = await EntropyDecoding().optimize(prompt, client)
+    solution = await EntropyDecoding(pause=pause).optimize(prompt, client)
     assert all(asked.messages[:2] == prompt.messages for asked in client.prompts)
     assert solution.completion is not None and len(solution.completion.token_ids) == 20
 

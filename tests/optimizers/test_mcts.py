@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from optillm_local import Message, Prompt, ScriptedClient
-from optillm_local.core.errors import NoSolutions
+from optillm_local.core.errors import NoSolutions, RequestRejected
 from optillm_local.core.span import open_run
 from optillm_local.optimizers.mcts import MCTS
 
@@ -33,11 +33,13 @@ def graded(best: str) -> ScriptedClient:
 
 @pytest.mark.parametrize("best", ["0", "1", "2"])
 async def test_the_reply_with_the_best_continuations_is_visited_most(best: str) -> None:
+    client = graded(best)
     with open_run() as run:
-        solution = await MCTS(simulations=12).optimize(QUESTION, graded(best))
+        solution = await MCTS(simulations=12).optimize(QUESTION, client)
     assert (solution.answer[-1], solution.verification_score, solution.agent_id) == (best, 1.0, f"agent-{best}")
     assert [one.verification_score for one in run.solutions] == [float(str(n) == best) for n in range(3)]
     assert int(solution.metadata["selection"].split()[0]) >= 8
+    assert max(len(prompt.messages) for prompt in client.prompts) >= 2 + 2 * 4  # the tree is several turns deep
 
 
 async def test_two_simulations_take_three_rounds_and_one_read_side_by_side() -> None:
@@ -79,12 +81,21 @@ async def test_without_any_reply_there_is_no_solution() -> None:
         await MCTS().optimize(QUESTION, ScriptedClient(lambda prompt: ""))
 
 
-async def test_a_scorer_that_knows_nothing_leaves_the_first_reply() -> None:
-    solution = await MCTS(scorer="confidence").optimize(QUESTION.but(logprobs=0), ScriptedClient(replies))
-    assert solution.answer
+async def test_a_dialogue_without_room_for_a_grade_is_worth_nothing_and_visited_once() -> None:
+    def grades(prompt: Prompt, options: Sequence[str]) -> Mapping[str, float]:
+        if prompt.messages[2].content.endswith("0"):
+            raise RequestRejected("prompt", "it", "is too long")
+        return {options[9]: 1.0}
+
+    with open_run() as run:
+        best = await MCTS(simulations=9).optimize(QUESTION, ScriptedClient(replies, choices=grades))
+    assert [round(one.verification_score, 2) for one in run.solutions] == [0, 0.47, 0.47]
+    assert best.metadata["selection"].endswith("of 9 visits, mean value 0.474")
 
 
-@pytest.mark.parametrize("name", ["pairwise", "tournament"])
-def test_a_scorer_that_compares_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="choose one that scores each by itself"):
-        MCTS(scorer=name)
+@pytest.mark.parametrize(
+    ("scorer", "why"), [("pairwise", "scores each by itself"), ("logprob", "not between 0 and 1")]
+)
+def test_a_scorer_that_does_not_value_a_dialogue_by_itself_from_0_to_1_is_refused(scorer: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        MCTS(scorer=scorer)

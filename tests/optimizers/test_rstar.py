@@ -60,6 +60,14 @@ async def test_more_rollouts_go_where_trajectories_agree() -> None:
     assert tried.count("finish") == 1 and len(set(tried)) == 5 and len(tried) == len(set(map(id, run.solutions)))
 
 
+async def test_the_next_rollout_does_not_wait_for_the_check_of_the_last() -> None:
+    client = says()
+    with open_run() as run:
+        await RStar(rollouts=4, parallel=1).optimize(QUESTION, client)
+    steps = sum(one.agent_id.count("/") + 1 for one in run.solutions)
+    assert client.clock() == (steps + 1) * STEPS
+
+
 async def test_every_step_continues_the_conversation_from_its_own_tokens() -> None:
     client = says()
     await RStar().optimize(QUESTION, client)

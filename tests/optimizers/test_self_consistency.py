@@ -1,5 +1,6 @@
 """Self-consistency returns what most paths say, and stops as soon as that is settled."""
 
+import math
 from typing import Any
 
 import anyio
@@ -101,6 +102,13 @@ async def test_a_path_may_weigh_as_much_as_it_is_likely(weights: str, answer: st
     client = ScriptedClient([Reply(path(7), -3.0), Reply(path(7), -3.0), Reply(path(12), -0.1)])
     prompt = QUESTION.but(logprobs=logprobs)
     assert (await SelfConsistency(n=3, weights=weights).optimize(prompt, client)).answer == answer
+
+
+@pytest.mark.parametrize(("likely", "heard"), [(1.0, 4), (0.9, 5), (0.5, 8)])
+async def test_unlikely_paths_take_longer_to_make_a_majority_certain(likely: float, heard: int) -> None:
+    script = [Reply(path(12, words=4 + i), math.log(likely)) for i in range(20)]
+    best, _ = await elect(script, weights="probability", stop="beta")
+    assert best.metadata["selection"].startswith(f"{heard} of {heard} paths agree")
 
 
 async def test_a_budget_that_ends_midway_counts_the_whole_paths_and_says_so() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from optillm_local import Budget, Message, Prompt, ScriptedClient, asolve, create
 from optillm_local.clients import Reply
-from optillm_local.core.errors import InvalidConfiguration, NoSolutions
+from optillm_local.core.errors import BudgetExceeded, InvalidConfiguration, NoSolutions
 from optillm_local.optimizers.thinkdeeper import ThinkDeeper
 
 QUESTION = Prompt.of("What is 3 * 4?", seed=0, max_tokens=100)
@@ -102,6 +102,12 @@ async def test_a_budget_that_ends_midway_gives_what_was_said(tokens: int) -> Non
     result = await asolve(QUESTION, ThinkDeeper(min_thinking=20), client=thinker(), budget=Budget(tokens=tokens))
     assert result.budget_exhausted and "hm" in result.answer
     assert result.usage.completion <= tokens + 9
+
+
+async def test_a_budget_that_is_spent_before_anything_is_said_is_the_error() -> None:
+    many = create("self_consistency@thinkdeeper", n=8)  # what may become the closing tag is held back
+    with pytest.raises(BudgetExceeded, match="8 tokens"):
+        await asolve(QUESTION, many, client=thinker(), budget=Budget(tokens=8))
 
 
 async def test_best_of_n_may_sample_so() -> None:

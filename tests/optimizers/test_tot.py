@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-import pytest
-
-from optillm_local import Budget, Message, Prompt, ScriptedClient, asolve
+from optillm_local import Message, Prompt, ScriptedClient
 from optillm_local.core.span import open_run
 from optillm_local.optimizers.tot import TreeOfThoughts
 
@@ -58,10 +56,3 @@ async def test_a_thought_that_states_the_answer_is_not_thought_on() -> None:
     client = ScriptedClient(lambda prompt: "Final answer: 4")
     best = await TreeOfThoughts().optimize(QUESTION, client)
     assert best.answer == "4" and {prompt.log_tag for prompt in client.prompts} == {"thought", "verdict"}
-
-
-@pytest.mark.parametrize("tokens", [20, 60, 200])
-async def test_a_spent_budget_leaves_the_best_so_far(tokens: int) -> None:
-    client = ScriptedClient(thinks, choices=values)
-    result = await asolve(QUESTION, TreeOfThoughts(), client=client, budget=Budget(tokens=tokens))
-    assert result.budget_exhausted and result.answer

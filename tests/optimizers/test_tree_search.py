@@ -13,7 +13,7 @@ LENGTHS = [2, 6, 2, 2]
 
 
 async def test_a_visit_begins_once_the_earliest_is_told_however_long_the_others_take() -> None:
-    client = ScriptedClient(lambda prompt: "word " * int(prompt.question), seconds_per_token=1.0)
+    client = ScriptedClient(lambda prompt: " word" * int(prompt.question), seconds_per_token=1.0)
     numbers, begun, told = iter(range(9)), [], []
 
     def select(room: int) -> Sequence[int]:

@@ -2,6 +2,7 @@
 
 import math
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,11 +15,10 @@ from optillm_local.search import (
     expand,
     path,
     release,
-    select_leaf,
     select_leaves,
     uct,
-    walk,
 )
+from optillm_local.search.tree import EXPLORATION
 
 SEEDS = st.randoms(use_true_random=False)
 
@@ -29,6 +29,18 @@ def tree(*values: float) -> Node[str]:
     for child, value in zip(expand(root, [f"child {i}" for i in range(len(values))]), values, strict=True):
         backpropagate(child, value)
     return root
+
+
+def walk(root: Node[Any]) -> list[Node[Any]]:
+    """Every node, parents before children."""
+    return [root, *(node for child in root.children for node in walk(child))]
+
+
+def first_leaf(root: Node[str], exploration: float = EXPLORATION) -> Node[str]:
+    """The leaf that is selected first; it is not in flight after this."""
+    [leaf] = select_leaves(root, 1, exploration)
+    release(leaf)
+    return leaf
 
 
 def grow(random: Random, rounds: int) -> tuple[Node[int], int]:
@@ -59,25 +71,25 @@ def test_the_unvisited_come_first_in_their_order() -> None:
     root = tree(1.0, 1.0)
     late = expand(root, ["late", "later"])
     assert uct(late[0]) == math.inf
-    assert select_leaf(root) is late[0]
+    assert first_leaf(root) is late[0]
     backpropagate(late[0], 0.0)
-    assert select_leaf(root) is late[1]
+    assert first_leaf(root) is late[1]
 
 
 def test_of_equals_the_first_is_selected() -> None:
-    assert select_leaf(tree(0.2, 0.7, 0.7)).state == "child 1"
+    assert first_leaf(tree(0.2, 0.7, 0.7)).state == "child 1"
 
 
 def test_a_tree_without_children_is_its_own_leaf() -> None:
     root = Node("root")
-    assert select_leaf(root) is root and select_leaves(root, 3) == [root]
+    assert select_leaves(root, 3) == [root]
     assert best_child(root) is None and root.mean == 0
 
 
 def test_selection_goes_down_all_the_way() -> None:
     root = tree(0.1, 0.9)
     grandchild = expand(root.children[1], ["grandchild"])[0]
-    assert select_leaf(root) is grandchild
+    assert first_leaf(root) is grandchild
     assert (grandchild.depth, [node.depth for node in path(grandchild)]) == (2, [0, 1, 2])
 
 
@@ -85,8 +97,8 @@ def test_exploration_decides_between_the_best_and_the_least_visited() -> None:
     root = tree(0.9, 0.1)
     for _ in range(9):
         backpropagate(root.children[0], 0.9)
-    assert select_leaf(root, exploration=0.1).state == "child 0"
-    assert select_leaf(root, exploration=2.0).state == "child 1"
+    assert first_leaf(root, exploration=0.1).state == "child 0"
+    assert first_leaf(root, exploration=2.0).state == "child 1"
 
 
 def test_a_virtual_loss_sends_the_next_elsewhere() -> None:
@@ -104,6 +116,15 @@ def test_leaves_in_flight_are_not_selected_again_however_good_they_are() -> None
     rest = select_leaves(root, 9, exploration=0.0)
     assert [node.state for node in first + rest] == ["child 0", "child 1", "child 2"]
     assert select_leaves(root, 1) == []
+
+
+def test_what_is_expanded_below_a_leaf_in_flight_waits_until_it_is_told() -> None:
+    root = tree(0.5)
+    [leaf] = select_leaves(root, 1)
+    child, sibling = expand(leaf, ["a", "b"])
+    assert select_leaves(root, 1) == []
+    backpropagate(child, 1.0)
+    assert select_leaves(root, 1) == [sibling]
 
 
 def test_a_value_from_below_the_selected_leaf_settles_its_virtual_loss_once() -> None:
@@ -160,22 +181,6 @@ def test_a_batch_is_different_leaves_as_many_as_there_are(random: Random, rounds
         for leaf in batch
         for node in path(leaf)
     )
-
-
-@given(SEEDS, st.integers(1, 20))
-def test_one_leaf_of_a_batch_is_the_one_of_plain_selection(random: Random, rounds: int) -> None:
-    root, _ = grow(random, rounds)
-    plain = select_leaf(root)
-    assert select_leaves(root, 1) == [plain]
-
-
-@given(SEEDS, st.integers(0, 20))
-def test_walking_finds_each_node_once_after_its_parent(random: Random, rounds: int) -> None:
-    root, _ = grow(random, rounds)
-    order = {id(node): at for at, node in enumerate(walk(root))}
-    assert all(order[id(child)] > order[id(node)] for node in walk(root) for child in node.children)
-    assert len(order) == 1 + sum(len(node.children) for node in walk(root))
-    assert all(path(node)[0] is root and path(node)[-1] is node for node in walk(root))
 
 
 def test_search_finds_the_best_arm() -> None:
