@@ -32,7 +32,7 @@ Options = Mapping[str, Any]
 # Ways to run an optimizer; the last one is the full run. 16 paths, since of 8 the two rules stop alike.
 WAYS: Mapping[str, Sequence[Options]] = {
     "self_consistency": ({"n": 16, "stop": "decided"}, {"n": 16, "stop": "beta"}, {"n": 16, "stop": "never"}),
-    "best_of_n": ({"n": 16, "enough": 0.9}, {"n": 16}),
+    "best_of_n": ({"n": 16, "enough": 0.5}, {"n": 16}),
 }
 
 

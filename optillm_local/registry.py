@@ -126,6 +126,8 @@ def _load(target: str) -> type[Optimizer]:
 
 def _combine(symbol: str, name: str, options: Mapping[str, Any]) -> Optimizer:
     parts = [part.strip() for part in name.split(symbol)]
+    if not all(parts):
+        raise InvalidConfiguration("optimizer", name, f"there must be an optimizer on both sides of {symbol!r}")
     meant: list[dict[str, Any]] = [{} for _ in parts]
     for option, value in options.items():
         _refuse_unless_clear(name, option, value)
@@ -197,23 +199,24 @@ def _type_name(annotation: Any) -> str:
 
 
 def options_as_dict(optimizer: Optimizer) -> Mapping[str, Any]:
-    """What an optimizer was set to, for the record; of an option that has options itself, they are told too."""
-    return {option.name: _plain(getattr(optimizer, option.name)) for option in options_of(type(optimizer))}
+    """What an optimizer was set to, for the record."""
+    return {option.name: recorded(getattr(optimizer, option.name)) for option in options_of(type(optimizer))}
 
 
 def spelled(value: Any) -> Any:
     """A default as one would write it: what has a name goes by it where its own options are at their defaults."""
-    plain = _plain(value)
+    plain = recorded(value)
     return plain["name"] if isinstance(plain, dict) and "name" in plain and value == type(value)() else plain
 
 
-def _plain(value: Any) -> Any:
+def recorded(value: Any) -> Any:
+    """The value of an option as it goes on the record: what has options itself, as a mapping of them."""
     if isinstance(value, tuple):
-        return tuple(map(_plain, value))
+        return tuple(map(recorded, value))
     if isinstance(value, ModelClient):
         return value.model
     if isinstance(value, Optimizer):
         return {"name": value.name, **options_as_dict(value)}
     if is_dataclass(value) and not isinstance(value, type) and hasattr(value, "name"):
-        return {"name": value.name} | {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {"name": value.name} | {field.name: recorded(getattr(value, field.name)) for field in fields(value)}
     return value

@@ -187,6 +187,7 @@ def versions() -> dict[str, str]:
 
 
 async def _best_within_budget(optimizer: Optimizer, prompt: Prompt, client: ModelClient, run: Run) -> Solution:
+    about: Mapping[str, Any] = {}
     try:
         answer = await optimizer.optimize(prompt, client)
     except (BudgetExceeded, NoSolutions):
@@ -195,10 +196,11 @@ async def _best_within_budget(optimizer: Optimizer, prompt: Prompt, client: Mode
             raise
     else:
         is_cut_off = answer.completion and not _is_whole(answer) and _is_budget_spent()
-        if not is_cut_off or not run.solutions:
+        if not is_cut_off or not any(map(_is_whole, run.solutions)):
             return answer
+        about = answer.metadata
     best = max(reversed(run.solutions), key=_rank)
-    return best.but(metadata={"selection": "best candidate when the budget was spent"})
+    return best.but(metadata={**about, "selection": "best candidate when the budget was spent"})
 
 
 def _rank(candidate: Solution) -> tuple[bool, float, bool]:

@@ -14,7 +14,7 @@ def test_optimizers_are_listed_with_their_options(capsys: pytest.CaptureFixture[
     assert main(["optimizers", "--json"]) == 0
     listed = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
     assert {"single", "best_of_n", "self_consistency"} <= set(listed)
-    n, _ = listed["self_consistency"]["options"]
+    n, *_ = listed["self_consistency"]["options"]
     assert n == {"name": "n", "type": "int", "default": 5, "description": "reasoning paths to sample"}
     assert main(["optimizers"]) == 0
     assert "uniform | probability" in capsys.readouterr().out

@@ -14,8 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from optillm_local import registry
-from optillm_local.cli import catalog
-from optillm_local.confidence import SCORERS
 
 
 def command(
@@ -33,6 +31,8 @@ def command(
     """
     known = [describe(name) for name in registry.names()]
     if as_markdown:
+        from optillm_local.cli import catalog  # like the scorers below, it needs NumPy, and other commands do not
+
         typer.echo(catalog.page(known))
     elif as_json:
         typer.echo(json.dumps(known, allow_nan=False))
@@ -81,6 +81,8 @@ def _tables(known: list[dict[str, Any]]) -> Iterator[RenderableType]:
 
 def _scorers() -> RenderableType:
     """What options called `scorer` may be."""
+    from optillm_local.confidence import SCORERS
+
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     table.add_column("scorer", header_style="bold cyan", no_wrap=True)
     table.add_column("what it ranks by", header_style="dim", overflow="fold")

@@ -3,7 +3,7 @@
 from optillm_local.confidence.asked_of import AskedOf
 from optillm_local.confidence.comparison import Tournament
 from optillm_local.confidence.lineup import Lineup
-from optillm_local.confidence.named import MEANINGS, SCORERS, scorer
+from optillm_local.confidence.named import SCORERS, scorer
 from optillm_local.confidence.options import PointwiseOption, ProbabilityOption, ScorerOption
 from optillm_local.confidence.scorer import Pointwise, Scorer
 from optillm_local.confidence.verdict import CORRECT, INCORRECT, LABELS, Levels, PCorrect
@@ -12,7 +12,6 @@ __all__ = [
     "CORRECT",
     "INCORRECT",
     "LABELS",
-    "MEANINGS",
     "SCORERS",
     "AskedOf",
     "Levels",

@@ -55,7 +55,3 @@ def scorer(given: str | Mapping[str, Any] | Scorer) -> Scorer:
         return TypeAdapter(kind).validate_python({**preset, **options})
     except ValidationError as error:
         raise InvalidConfiguration.of(error, lambda option: f"scorer {name} option {option}") from None
-
-
-MEANINGS = "; ".join(f"{name}: {named.meaning}" for name, named in SCORERS.items())
-"""For help texts."""

@@ -27,7 +27,7 @@ from optillm_local.core.events import (
     StoppedEarly,
     VotesCounted,
 )
-from optillm_local.registry import find, options_of
+from optillm_local.registry import find, options_of, recorded
 from optillm_local.report.board import STATES, Agent, Board, votes_in_words
 from optillm_local.report.mars import mars_line
 from optillm_local.report.text import shortened, tail
@@ -135,7 +135,7 @@ def _told(event: RunStarted) -> str:
     """The options that are not at their defaults; all of an optimizer that nobody registered."""
     defaults: dict[str, Any] = {}
     with suppress(InvalidConfiguration):
-        defaults = {option.name: option.default for option in options_of(find(event.optimizer))}
+        defaults = {option.name: recorded(option.default) for option in options_of(find(event.optimizer))}
     told = {name: value for name, value in event.options.items() if defaults.get(name, ...) != value}
     return ", ".join(f"{name}={value}" for name, value in told.items())
 

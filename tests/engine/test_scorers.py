@@ -40,7 +40,7 @@ async def test_verdicts_compute_only_what_follows_the_candidates(engine: VLLMCli
 
 
 async def test_a_cold_question_is_prefilled_once_for_all_verdicts(engine: VLLMClient) -> None:
-    question, candidates = await answers(engine, "warm", n=6)
+    _, candidates = await answers(engine, "warm", n=6)
     cold = Prompt.of(f"cold. {LONG} How many ships are there?", seed=1)
     shared = len(engine.render(cold))
     spent = await cost(engine, PCorrect(), cold, candidates)
