@@ -192,11 +192,15 @@ class ModelClient(ABC):
         return scores
 
     async def _in_time(self, here: Span, read: Coroutine[Any, Any, R]) -> R:
-        """The result of a read; BudgetExceeded if a budget is spent before it or runs out meanwhile."""
+        """The result of a read; BudgetExceeded if a budget is spent before it or runs out meanwhile.
+
+        A read that has begun is not cancelled: it ends with its step, and what it cost is known only then.
+        """
         with closing(read):  # one that is not awaited must not warn
             here.check_budgets(self.clock())
             left = math.inf if self.virtual_time else here.seconds_left(self.clock())
-            with anyio.move_on_after(None if math.isinf(left) else left):
+            deadline = None if math.isinf(left) else left
+            with anyio.CancelScope(shield=True), anyio.move_on_after(deadline):
                 return await read
         here.check_budgets(self.clock())
         raise Timeout("the read was cut off by a deadline that has moved since")

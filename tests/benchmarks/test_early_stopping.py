@@ -31,9 +31,7 @@ def test_tokens_are_saved_and_what_is_thrown_away_is_counted(pairs: list[dict[st
     for pair in pairs:
         low, high = pair["saved_interval"]
         assert 0 < low <= pair["saved"] <= high < 1
-        reads = (
-            0 if "stop" in pair["early"] else 16 * pair["questions"]
-        )  # each throws a token away
+        reads = 0 if "stop" in pair["early"] else 16 * pair["questions"]  # each throws a token away
         assert pair["discarded"]["early"] > 0 and pair["discarded"]["full"] == reads
         assert pair["generated"]["early"] < pair["generated"]["full"]
         assert pair["failed"] == {"early": 0, "full": 0}

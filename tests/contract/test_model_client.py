@@ -163,6 +163,19 @@ async def test_cancelling_ends_decoding_and_counts_it(client: ModelClient) -> No
     assert run.usage.completion == (client.stats() - before).generated_tokens
 
 
+async def test_a_read_that_is_cancelled_is_accounted_for(client: ModelClient) -> None:
+    before = client.stats()
+    with open_run() as run:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.choose, QUESTION, ["Yes", "No"])
+            for _ in range(3):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+    spent = client.stats() - before
+    assert run.usage.completion == spent.generated_tokens > 0
+    assert run.usage.prompt == spent.computed_prompt_tokens + spent.cached_prompt_tokens
+
+
 async def test_choose_reads_probabilities(client: ModelClient) -> None:
     choice = await client.choose(Prompt.of("Is fire hot? Answer Yes or No."), ["Yes", "No"])
     assert math.fsum(choice.probabilities.values()) == pytest.approx(1)
