@@ -1,4 +1,4 @@
-"""What every optimizer that samples, ranks, votes or works in steps owes its caller.
+"""What every optimizer owes its caller; MARS, which has more to say, is in a folder of its own.
 
 That whatever the model says gives a solution or an error of ours is in test_degraded.py.
 """
@@ -31,6 +31,17 @@ SMALL: Mapping[str, Mapping[str, int | str]] = {
     "deepthink": {},
     "cepo": {"n": 2, "plans": 3, "executions": 2},
     "rsa": {"population": 4, "subset": 2, "loops": 2},
+    "mcts": {"simulations": 5},
+    "rstar": {"rollouts": 6, "parallel": 2, "depth": 2},
+    "tot": {"breadth": 2, "proposals": 3, "steps": 2},
+    "beam_search": {"beam_width": 2, "expansion": 2, "max_steps": 4},
+    "particle_filtering": {"n": 3, "max_steps": 4},
+    "ab_mcts": {"trials": 6, "parallel": 2},
+    "thinkdeeper": {"min_thinking": 12, "max_thinking": 30},
+    "autothink": {},
+    "cot_decoding": {"k": 3},
+    "entropy_decoding": {},
+    "deepconf": {"warmup": 4, "max_traces": 8},
 }
 ALL = [create(name, **options) for name, options in SMALL.items()]
 TALK = (
@@ -49,7 +60,7 @@ SAYS = {
     "adapt": "1. Add.\n2. Check.",
     "implement": '{"sum": "add the numbers"}',
 }
-LATE = {"leap", "plansearch", "deepthink", "cepo"}
+LATE = {"leap", "plansearch", "deepthink", "cepo", "autothink", "cot_decoding"}
 """Optimizers whose first steps are no candidates: a budget that ends there leaves nothing to return."""
 
 each_optimizer = pytest.mark.parametrize("optimizer", ALL, ids=lambda one: one.name)

@@ -6,7 +6,6 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from itertools import cycle
 
 import pytest
@@ -17,7 +16,7 @@ from optillm_local.clients.scripted import Choices
 from optillm_local.core.errors import OptillmError
 from optillm_local.registry import names
 
-NAMES = [name for name in names() if name != "ab_mcts" or find_spec("treequest")]
+NAMES = names()
 QUESTION = Prompt.of(
     [
         Message("system", "Be brief."),

@@ -1,14 +1,11 @@
-"""What every search keeps: conversations, seeds, budgets, and nothing that runs on."""
+"""What every search owes its caller beside what all optimizers do (test_common.py)."""
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 
-import anyio
 import pytest
 
-from optillm_local import Budget, Message, Optimizer, Prompt, ScriptedClient, asolve, create
+from optillm_local import Message, Optimizer, Prompt, ScriptedClient, asolve, create
 from optillm_local.core.errors import RequestRejected
-from optillm_local.optimizers.candidates import is_whole
 from optillm_local.optimizers.combine import Over
 
 SMALL: dict[str, Mapping[str, int]] = {
@@ -17,9 +14,8 @@ SMALL: dict[str, Mapping[str, int]] = {
     "tot": {"breadth": 2, "proposals": 3, "steps": 2},
     "beam_search": {"beam_width": 2, "expansion": 2, "max_steps": 4},
     "particle_filtering": {"n": 3, "max_steps": 4},
+    "ab_mcts": {"trials": 6, "parallel": 2},
 }
-if find_spec("treequest"):
-    SMALL["ab_mcts"] = {"trials": 6, "parallel": 2}
 ALL = [create(name, **options) for name, options in SMALL.items()]
 TALK = (
     Message("system", "Be brief."),
@@ -61,56 +57,6 @@ class Narrow(ScriptedClient):
         if sum(len(one.content.split()) for one in prompt.messages) > 50:
             raise RequestRejected("prompt", prompt.question, "is too long")
         return super()._begin(prompt, continuation)
-
-
-@each_search
-async def test_the_conversation_stands_before_every_call(search: Optimizer) -> None:
-    client = scripted()
-    await search.optimize(QUESTION, client)
-    for prompt in client.prompts:
-        assert prompt.messages[:3] == TALK[:3]
-        assert prompt.messages[3].role == "user" and prompt.messages[3].content.startswith("And doubled?")
-
-
-@each_search
-async def test_a_seed_repeats_the_run_and_no_two_samples_share_theirs(search: Optimizer) -> None:
-    runs = []
-    for _ in range(2):
-        client = scripted()
-        result = await asolve(QUESTION, search, client=client)
-        runs.append((result.answer, result.selection, sorted(map(repr, client.prompts))))
-        drawn = [
-            p.sampling.seed for p in client.prompts if p.log_tag != "verdict" and "grade" not in str(p.log_tag)
-        ]
-        assert len(set(drawn)) == len(drawn)
-    assert runs[0] == runs[1]
-
-
-@each_search
-async def test_whenever_a_budget_ends_the_best_so_far_is_returned(search: Optimizer) -> None:
-    total = (await asolve(QUESTION, search, client=scripted())).usage.completion
-    for tokens in sorted({1, *range(3, total, total // 8), total - 1}):
-        client = scripted()
-        result = await asolve(QUESTION, search, client=client, budget=Budget(tokens=tokens))
-        assert result.answer and result.selection and client.stats().running == 0
-        assert result.usage.completion == client.stats().generated_tokens <= tokens + 64
-        written = [one.completion for one in result.solutions if one.completion]
-        best = result.solution.completion
-        assert best and (is_whole(best) or not any(map(is_whole, written))), f"of {tokens} tokens"
-
-
-@each_search
-async def test_a_run_that_is_cancelled_leaves_nothing_running(search: Optimizer) -> None:
-    whole = scripted()
-    await search.optimize(QUESTION, whole)
-    for steps in range(1, whole.stats().steps, 1 + whole.stats().steps // 5):
-        client = scripted()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(search.optimize, QUESTION, client)
-            while client.stats().steps < steps:
-                await anyio.lowlevel.checkpoint()
-            tasks.cancel_scope.cancel()
-        assert client.stats().running == 0
 
 
 @each_search
