@@ -65,11 +65,11 @@ async def test_silence_is_no_solution() -> None:
 
 
 def improves(prompt: Prompt) -> str:
-"""How good an answer is stands at its end; a refinement is better."""
-before = int(prompt.messages[-2].content[-1]) if prompt.log_tag == "refine" else 0
-return f"as good as {min(9, before + 3)}"
+    """How good an answer is stands at its end; a refinement is better."""
+    before = int(prompt.messages[-2].content[-1]) if prompt.log_tag == "refine" else 0
+    return f"as good as {min(9, before + 3)}"
 
 
 def grades(prompt: Prompt, options: Sequence[str]) -> Mapping[str, float]:
-p = int(prompt.messages[-2].content[-1]) / 10
-return {"Yes": p, "No": 1 - p}
+    p = int(prompt.messages[-2].content[-1]) / 10
+    return {"Yes": p, "No": 1 - p}
