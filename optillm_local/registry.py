@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -175,9 +176,12 @@ class Option:
 
 def options_of(kind: type[Optimizer]) -> list[Option]:
     """The options of an optimizer in the order of its fields; one that is no dataclass or model has none."""
+    types: dict[str, Any] = {}
+    with suppress(NameError):  # a type that only its own function knows is told as it is written
+        types = get_type_hints(kind)
     if issubclass(kind, BaseModel):
         return [
-            Option(name, _type_name(about.annotation), about.get_default(), about.description or "")
+            Option(name, _type_name(types.get(name)), about.get_default(), about.description or "")
             for name, about in kind.model_fields.items()
         ]
     found: list[Option] = []
@@ -187,15 +191,17 @@ def options_of(kind: type[Optimizer]) -> list[Option]:
         description = ""
         if isinstance(default, FieldInfo):
             default, description = default.default, default.description or ""
-        named: str = getattr(field.type, "__name__", str(field.type))
+        named = _type_name(types.get(field.name, field.type))
         found.append(Option(field.name, named, None if default is MISSING else default, description))
     return found
 
 
 def _type_name(annotation: Any) -> str:
     """A type as one would write it."""
-    plain = isinstance(annotation, type) and not get_args(annotation)
-    return annotation.__name__ if plain else re.sub(r"\b(?:[a-z_]+\.)+", "", str(annotation)).replace("'", '"')
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation.__name__
+    told = re.sub(r"\b(?:[a-z_]+\.)+", "", str(annotation)).replace("'", '"')
+    return re.sub(r"Optional\[(\w+)\]", r"\1 | None", told)
 
 
 def options_as_dict(optimizer: Optimizer) -> Mapping[str, Any]:

@@ -32,7 +32,7 @@ SCORERS: Mapping[str, Named] = {
     "tournament": Named(Tournament, {"pivots": 3}, "comparisons won against three pivots"),
     "lineup": Named(Lineup, {}, "P(best), when all are shown together in every rotation"),
     "genselect": Named(Lineup, {"reviews": 1}, "the same, read after a written comparison"),
-    **{kind.name: Named(kind, {}, kind.description) for kind in measured.KINDS},
+    **{kind.name: Named(kind, {}, (kind.__doc__ or "").partition("\n")[0].rstrip(".")) for kind in measured.KINDS},
 }
 
 
