@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
@@ -51,6 +52,11 @@ def scorer(given: str | Mapping[str, Any] | Scorer) -> Scorer:
     if name not in SCORERS:
         raise InvalidConfiguration("scorer", name, did_you_mean(name, SCORERS))
     kind, preset, _ = SCORERS[name]
+    declared: Any = kind  # each is made by `frozen_options`
+    known = [field.name for field in fields(declared)]
+    for option, value in options.items():
+        if option not in known:
+            raise InvalidConfiguration(f"scorer {name} option {option}", value, did_you_mean(option, known))
     try:
         return TypeAdapter(kind).validate_python({**preset, **options})
     except ValidationError as error:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import anyio
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from optillm_local.confidence import ScorerOption
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completed, Completion
 from optillm_local.core.concurrency import each, task_group
-from optillm_local.core.errors import BudgetExceeded
+from optillm_local.core.errors import BudgetExceeded, InvalidConfiguration
 from optillm_local.core.generation import AT_THE_END, Generation
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.options import frozen_options
@@ -51,6 +51,12 @@ class RecursiveSelfAggregation(Optimizer):
     scorer: ScorerOption | None = Field(
         default=None, description="chooses from the last generation; without it they vote"
     )
+
+    @model_validator(mode="after")
+    def _has_enough(self) -> Self:
+        if self.subset > self.population:
+            raise InvalidConfiguration("subset", self.subset, f"must be at most population={self.population}")
+        return self
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         prompt = Prompt.of(query)
@@ -133,9 +139,8 @@ class _Run:
         """Whom a member reads, without replacement; in order, so that equal beginnings are prefilled once."""
         if not generation:
             return []
-        size = self._options.population
         rng = random.Random(f"{self._prompt.sampling.seed}/{generation}/{number}")
-        return sorted(rng.sample(range(size), min(size, self._options.subset)))
+        return sorted(rng.sample(range(self._options.population), self._options.subset))
 
     async def _sample(self, asked: Prompt) -> Completion:
         with span(asked.log_tag or ""):

@@ -290,7 +290,7 @@ def test_an_option_takes_a_name_a_mapping_or_a_scorer(given: Any, made: Scorer) 
     ("given", "message"),
     [
         ("verifer", "scorer='verifer': unknown. Did you mean 'verifier'"),
-        ({"name": "votes", "review": 3}, "scorer votes option review=3: "),
+        ({"name": "votes", "review": 3}, "scorer votes option review=3: unknown. Did you mean 'review"),
         ({"name": "lineup", "shown": 10}, "scorer lineup option shown=10: .*less than or equal to 9"),
         ({"name": "levels", "criteria": []}, "scorer levels option criteria="),
         ({"reviews": 3}, "give a name, or a mapping with a name and options"),

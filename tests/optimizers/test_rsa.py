@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from optillm_local import Prompt, ScriptedClient, asolve
+from optillm_local import Prompt, ScriptedClient, asolve, create
 from optillm_local.core.errors import InvalidConfiguration
 from optillm_local.core.span import open_run
 from optillm_local.optimizers.rsa import RecursiveSelfAggregation
@@ -47,12 +47,12 @@ async def test_a_member_that_nobody_reads_is_not_written(subset: int) -> None:
     assert read | set(seeds(4)) == {prompt.sampling.seed for prompt in client.prompts}
 
 
-@pytest.mark.parametrize(("subset", "said"), [(1, "it may be wrong"), (9, "each may be wrong")])
+@pytest.mark.parametrize(("subset", "said"), [(1, "it may be wrong"), (4, "each may be wrong")])
 async def test_a_subset_may_be_one_or_all(subset: int, said: str) -> None:
     client = ScriptedClient(says)
     await RecursiveSelfAggregation(population=4, subset=subset, loops=1).optimize(QUESTION, client)
     later = [prompt for prompt in client.prompts if prompt.log_tag == "aggregate"]
-    assert all(len(read_by(prompt)) == min(4, subset) and said in prompt.question for prompt in later)
+    assert all(len(read_by(prompt)) == subset and said in prompt.question for prompt in later)
 
 
 async def test_a_member_is_written_once_its_own_sources_are_there() -> None:
@@ -104,3 +104,8 @@ def test_an_unknown_scorer_is_refused_by_name() -> None:
 async def test_the_first_source_stands_in_for_a_member_that_says_nothing() -> None:
     client = ScriptedClient(lambda prompt: "" if prompt.log_tag == "aggregate" else says(prompt))
     assert (await RecursiveSelfAggregation().optimize(QUESTION, client)).answer == "12"
+
+
+def test_a_subset_is_at_most_the_population() -> None:
+    with pytest.raises(InvalidConfiguration, match="subset=9: must be at most population=4"):
+        create("rsa", population=4, subset=9)
