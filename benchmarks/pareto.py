@@ -36,7 +36,7 @@ def draw(points: Sequence[Point], title: str, path: Path) -> None:
         ImportError: matplotlib is not installed.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
@@ -56,8 +56,10 @@ def draw(points: Sequence[Point], title: str, path: Path) -> None:
         axes.annotate(point.label, (x, y), **offset, fontsize=8, color=color)
     axes.step([p.tokens for p in best], [p.accuracy for p in best], where="post", color="tab:blue", alpha=0.5)
     axes.set_xscale("log")
-    for labels in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        labels(ScalarFormatter())
+    axes.margins(x=0.25)  # room for the last label
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="tokens generated per question (log)", ylabel="accuracy", title=title)
     axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
