@@ -11,7 +11,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from optillm_local.answers import equivalence_classes, extract_answer
-from optillm_local.confidence.scorer import Scorer, if_it_fits
+from optillm_local.confidence.scorer import Scorer, behind_reviews, if_it_fits
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completion
 from optillm_local.core.concurrency import each
@@ -80,12 +80,10 @@ class Lineup(Scorer):
             "comparison", first, at_most=self.review_tokens, temperature=self.temperature, stop=()
         )
 
-        async def after_comparison(one: Prompt) -> list[float]:
-            [comparison] = await client.sample(one)
-            ask = Message("user", render("scorers/after_lineup"))
-            return await _read(one.then(comparison.message(), ask), shown, client)
-
-        reads = await each(after_comparison, written.fan(self.reviews))
+        ask = Message("user", render("scorers/after_lineup"))
+        reads = await behind_reviews(
+            written, self.reviews, client, lambda compared: _read(compared.then(ask), shown, client)
+        )
         return [fmean(place) for place in zip(*reads, strict=True)]
 
 

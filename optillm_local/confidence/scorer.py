@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, TypeVar
 
 from optillm_local.core.client import ModelClient
@@ -62,6 +62,18 @@ async def if_it_fits(read: Awaitable[T], otherwise: T) -> T:
         if error.field != "messages":
             raise
         return otherwise
+
+
+async def behind_reviews(
+    asked: Prompt, n: int, client: ModelClient, read: Callable[[Prompt], Awaitable[T]]
+) -> list[T]:
+    """What is read behind each of n reviews that are written side by side, each read when its review is there."""
+
+    async def after(one: Prompt) -> T:
+        [review] = await client.sample(one)
+        return await read(one.then(review.message()))
+
+    return await each(after, asked.fan(n))
 
 
 class Pointwise(Scorer):

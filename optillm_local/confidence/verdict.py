@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from optillm_local.confidence.scorer import Pointwise
+from optillm_local.confidence.scorer import Pointwise, behind_reviews
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completion
 from optillm_local.core.concurrency import each
@@ -49,11 +49,10 @@ class Verdict(Pointwise):
         asked = answered.then(Message("user", render("scorers/review"))).step(
             "review", candidate.seed, at_most=self.review_tokens, temperature=self.temperature, stop=()
         )
-        return fmean(await each(lambda one: self._after_review(one, client), asked.fan(self.reviews)))
-
-    async def _after_review(self, asked: Prompt, client: ModelClient) -> float:
-        [review] = await client.sample(asked)
-        return self.vote(await self.read(asked.then(review.message()), client, reviewed=True))
+        verdicts = await behind_reviews(
+            asked, self.reviews, client, lambda reviewed: self.read(reviewed, client, reviewed=True)
+        )
+        return fmean(map(self.vote, verdicts))
 
     def vote(self, verdict: float) -> float:
         """What one review counts for."""

@@ -110,6 +110,10 @@ class ModelClient(ABC):
         """
         if not prompts:
             raise RequestRejected("prompts", [], "pass at least one prompt")
+        return self._generation(prompts, report_every)
+
+    def _generation(self, prompts: Sequence[Prompt], report_every: int) -> AbstractAsyncContextManager[Generation]:
+        """`_open`, accounted for; a client whose sequences are accounted for elsewhere leaves that out."""
         return AccountedGeneration(self._open, prompts, report_every, self.clock, self.virtual_time)
 
     async def stream(self, prompt: Prompt) -> AsyncIterator[ResponseEvent]:

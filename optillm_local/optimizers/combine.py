@@ -25,6 +25,7 @@ from optillm_local.prompts import render
 Members = Annotated[tuple[Optimizer, ...], Field(min_length=2, description="what it is made of")]
 
 
+@frozen_options
 class _Combined(Optimizer):
     """Several optimizers as one; it is called by their names."""
 
@@ -45,8 +46,6 @@ class Then(_Combined):
     name: ClassVar[str] = "then"
     symbol: ClassVar[str] = "&"
     description: ClassVar[str] = "one after the other, each with the answer before it as a draft"
-
-    members: Members
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         prompt = Prompt.of(query)
@@ -73,7 +72,6 @@ class Vote(_Combined):
     symbol: ClassVar[str] = "|"
     description: ClassVar[str] = "side by side, then a vote weighted by P(correct)"
 
-    members: Members
     scorer: ProbabilityOption = Field(default=PCorrect(), description="weighs the votes")
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
@@ -158,8 +156,6 @@ class Over(_Combined):
     name: ClassVar[str] = "over"
     symbol: ClassVar[str] = "@"
     description: ClassVar[str] = "the first, with every sample of it drawn by the next"
-
-    members: Members
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         outer, *inner = self.members

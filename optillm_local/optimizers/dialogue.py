@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from optillm_local.confidence import Scorer
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completion
-from optillm_local.core.errors import RequestRejected
 from optillm_local.core.prompt import Message, Prompt
 from optillm_local.core.usage import TokenUsage
 from optillm_local.optimizers.tree_search import replies
@@ -74,11 +74,8 @@ class Player:
 
     async def grade(self, dialogue: Dialogue) -> float:
         """The score of the last reply; 0 where there is no room to find out, NaN where it was cut off."""
-        try:
-            [score] = await self._scorer.score(dialogue.asked, [dialogue.reply], self._client)
-        except RequestRejected:
-            return 0.0
-        return score
+        [score] = await self._scorer.score(dialogue.asked, [dialogue.reply], self._client)
+        return 0.0 if math.isnan(score) and dialogue.reply.finish_reason != "abort" else score
 
     async def _following(self, dialogue: Dialogue) -> Prompt | None:
         """The conversation with what the user says next; None where it is over."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Choice, Completed, Completion, ResponseEvent, Score
 from optillm_local.core.concurrency import UNNEEDED
-from optillm_local.core.errors import BudgetExceeded, NoSolutions, RequestRejected
-from optillm_local.core.generation import EVERY_TOKEN, Generation
+from optillm_local.core.errors import BudgetExceeded, NoSolutions
+from optillm_local.core.generation import Generation
 from optillm_local.core.optimizer import Optimizer
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
@@ -48,16 +48,9 @@ class SampledBy(StreamingClient):
             said = Completion("", (), "stop", TokenUsage())
         yield Completed(said)
 
-    def generate(
-        self, prompts: Sequence[Prompt], *, report_every: int = EVERY_TOKEN
-    ) -> AbstractAsyncContextManager[Generation]:
-        if not prompts:
-            raise RequestRejected("prompts", [], "pass at least one prompt")
-        return self._answering(prompts)
-
     @asynccontextmanager
-    async def _answering(self, prompts: Sequence[Prompt]) -> AsyncIterator[Generation]:
-        async with self._open(prompts, EVERY_TOKEN) as group:
+    async def _generation(self, prompts: Sequence[Prompt], report_every: int) -> AsyncIterator[Generation]:
+        async with self._open(prompts, report_every) as group:
             yield _UntilAnswered(group, len(prompts))
 
     async def _choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:

@@ -84,7 +84,7 @@ async def test_without_any_reply_there_is_no_solution() -> None:
 async def test_a_dialogue_without_room_for_a_grade_is_worth_nothing_and_visited_once() -> None:
     def grades(prompt: Prompt, options: Sequence[str]) -> Mapping[str, float]:
         if prompt.messages[2].content.endswith("0"):
-            raise RequestRejected("prompt", "it", "is too long")
+            raise RequestRejected("messages", "it", "is too long")
         return {options[9]: 1.0}
 
     with open_run() as run:

@@ -55,7 +55,7 @@ class Narrow(ScriptedClient):
 
     def _begin(self, prompt: Prompt, continuation: str = "") -> int:
         if sum(len(one.content.split()) for one in prompt.messages) > 50:
-            raise RequestRejected("prompt", prompt.question, "is too long")
+            raise RequestRejected("messages", prompt.question, "is too long")
         return super()._begin(prompt, continuation)
 
 
