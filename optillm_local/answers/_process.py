@@ -94,10 +94,12 @@ class _Process:
 
     def receive(self, timeout_s: float) -> Any:
         self._line.settimeout(timeout_s)
-        # A short line, written at once, and never a second one: it comes in one piece.
-        line = self._line.recv(_LONGEST_REPLY)
-        if not line:
-            raise ConnectionResetError("the process ended")
+        line = b""
+        while not line.endswith(b"\n"):  # one short line, and never a second; an unbuffered writer sends it in pieces
+            piece = self._line.recv(_LONGEST_REPLY)
+            if not piece:
+                raise ConnectionResetError("the process ended")
+            line += piece
         return json.loads(line)
 
     def close(self) -> None:

@@ -82,6 +82,16 @@ def test_the_start_is_not_counted_against_the_time_of_a_formula(
     worker.close()
 
 
+def test_a_reply_may_come_in_pieces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "worker.py"
+    say = "import sys, time; say = lambda text: (sys.stdout.write(text), sys.stdout.flush(), time.sleep(0.2))\n"
+    path.write_text(say + "say('0'); say('\\n'); input(); say('1'); say('7'); say('\\n')")
+    monkeypatch.setattr(_process, "_PROGRAM", path)
+    worker = Worker()
+    assert worker.first_equal("2", ["2"], 20.0) == 17
+    worker.close()
+
+
 def test_a_process_that_died_is_replaced(shared: Worker) -> None:
     assert shared.first_equal("2", ["2"], 20.0) == 0
     os.kill(pid_of(shared), signal.SIGKILL)
