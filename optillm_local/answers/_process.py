@@ -95,7 +95,7 @@ class _Process:
     def receive(self, timeout_s: float) -> Any:
         self._line.settimeout(timeout_s)
         line = b""
-        while not line.endswith(b"\n"):  # one short line, and never a second; an unbuffered writer sends it in pieces
+        while not line.endswith(b"\n"):  # never a second line; an unbuffered writer sends it in pieces
             piece = self._line.recv(_LONGEST_REPLY)
             if not piece:
                 raise ConnectionResetError("the process ended")
