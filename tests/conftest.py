@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import pytest
 
 if TYPE_CHECKING:
     from optillm_local.engine import VLLMClient
+
+os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton: kernels run on the CPU, program by program
 
 
 @pytest.fixture(params=["asyncio", "trio"])
