@@ -4,6 +4,6 @@
 * `forest_attention`: decode attention for sequences that share cached prefixes; each shared run is read once.
 * `scoring`: teacher-forced statistics of given tokens from hidden states and the head, in float32.
 
-Every operation has a `reference` in plain torch, a `triton` twin, and a function that picks by device. What joins them
-to vLLM is in `vllm_plugin`, which nothing else here imports.
+Every operation has a `reference` in plain torch, a `triton` twin, and a function that picks by device. What joins
+them to vLLM is in `vllm_plugin`, which nothing else here imports.
 """

@@ -95,7 +95,7 @@ async def dry_run(name: str) -> DryRun:
         sequences=sum(isinstance(event, SequenceStarted) for event in events),
         reads=sum(isinstance(event, OptionsRead) for event in events),
         steps=client.stats().steps,
-        alternatives=max((prompt.sampling.logprobs or 0 for prompt in client.prompts), default=0),
+        alternatives=max((prompt.sampling.alternatives or 0 for prompt in client.prompts), default=0),
     )
 
 

@@ -172,7 +172,7 @@ class ScriptedClient(StreamingClient):
         prompt_tokens = self._begin(prompt)
         self.encode(reply.text)  # what it says can be decoded
         transcript, said, shown = Transcript(), "", 0
-        deltas = list(_deltas(reply, prompt.sampling.logprobs))
+        deltas = list(_deltas(reply, prompt.sampling.alternatives))
         finish: FinishReason = "length" if len(deltas) >= prompt.sampling.max_tokens else "stop"
         del deltas[prompt.sampling.max_tokens :]
         try:

@@ -1,4 +1,7 @@
-"""Token-level confidence from the log-probabilities of what was sampled; natural logarithms throughout.
+"""Token-level confidence of what was sampled; natural logarithms throughout.
+
+What the client measured itself (`TokenStatistics`) is taken; otherwise it is computed here from the listed
+alternatives, by the same definitions.
 
 Per token, an array [tokens]: `token_confidence`, `self_certainty`, `entropy`, `varentropy`, `margin`. Of a trace,
 a number: `mean_over` for all or a span of its tokens, and `lowest_group`, `bottom_group` and `tail`, which take
@@ -24,6 +27,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from optillm_local.core.statistics import TokenStatistics
+
 Floats = NDArray[np.float64]
 
 WINDOW = 2048
@@ -39,10 +44,13 @@ _LEAST_GROUPS = 4
 
 
 class Sampled(Protocol):
-    """Tokens with their alternatives: a `Completion`, or an `OutputTextDelta` of one."""
+    """Tokens and what is known of each: a `Completion`, or an `OutputTextDelta` of one."""
 
     @property
     def top_logprobs(self) -> tuple[tuple[tuple[int, float], ...], ...]: ...
+
+    @property
+    def statistics(self) -> TokenStatistics | None: ...
 
 
 def top_logprobs(sampled: Sampled) -> Floats:
@@ -63,6 +71,8 @@ def token_confidence(sampled: Sampled) -> Floats:
     The sharper the distribution, the less is left for the runners-up and the higher it is. Comparable for the same
     k only. Source: DeepConf, section 2.
     """
+    if sampled.statistics is not None:
+        return sampled.statistics.of("confidence")
     return -_mean_of_rows(top_logprobs(sampled))
 
 
@@ -73,6 +83,8 @@ def self_certainty(sampled: Sampled) -> Floats:
     is -(1/V) sum_j log(V P(j)) over the whole vocabulary V, which no list of k alternatives determines: the mass
     beside the list says nothing about how it is spread. Source: Kang et al. 2025, section 3 (self-certainty).
     """
+    if sampled.statistics is not None:
+        return sampled.statistics.of("self_certainty")
     table = top_logprobs(sampled)
     with np.errstate(divide="ignore", invalid="ignore"):
         certainty = np.log(_mass(table)) - np.log(_listed(table)) - _mean_of_rows(table)
@@ -85,7 +97,7 @@ def entropy(sampled: Sampled) -> Floats:
     A lower bound: splitting that one up could only add. Exact where the list has all the mass. Source: DeepConf,
     section 2 (token entropy).
     """
-    return _moments(sampled)[0]
+    return _moments(sampled)[0] if sampled.statistics is None else sampled.statistics.of("entropy")
 
 
 def varentropy(sampled: Sampled) -> Floats:
@@ -93,7 +105,7 @@ def varentropy(sampled: Sampled) -> Floats:
 
     Exact where the list has all the mass, and no bound otherwise.
     """
-    return _moments(sampled)[1]
+    return _moments(sampled)[1] if sampled.statistics is None else sampled.statistics.of("varentropy")
 
 
 def margin(sampled: Sampled) -> Floats:
@@ -101,6 +113,8 @@ def margin(sampled: Sampled) -> Floats:
 
     Over the tokens of the answer, its mean is the Delta of Wang and Zhou 2024, section 2.2.
     """
+    if sampled.statistics is not None:
+        return sampled.statistics.of("margin")
     best = np.exp(top_logprobs(sampled)[:, :2])
     return np.subtract(best[:, 0], best[:, 1]) if best.shape[1] == 2 else np.full(len(best), math.nan)
 

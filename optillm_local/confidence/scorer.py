@@ -24,7 +24,8 @@ class Scorer(ABC):
         description: what the number is, in a few words.
         comparative: candidates are scored against one another, so all must be there. Others are scored one by one,
             each the moment it exists.
-        logprobs: alternatives per token that candidates must be sampled with; None if it needs none.
+        logprobs: alternatives per token that candidates must be measured over; 0 for the tokens' own
+            log-probabilities alone, None for nothing.
     """
 
     name: ClassVar[str]
@@ -50,8 +51,10 @@ class Scorer(ABC):
         """
 
     def sampled(self, prompt: Prompt) -> Prompt:
-        """The prompt, sampled with the log-probabilities that this scorer needs."""
-        return prompt if self.logprobs is None else prompt.with_alternatives(self.logprobs)
+        """The prompt, sampled with what this scorer needs to know of each token."""
+        if self.logprobs is None:
+            return prompt
+        return prompt.measured(self.logprobs) if self.logprobs else prompt.with_logprobs()
 
 
 async def if_it_fits(read: Awaitable[T], otherwise: T) -> T:

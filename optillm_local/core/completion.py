@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from optillm_local.core.prompt import Message
+from optillm_local.core.statistics import TokenStatistics
 from optillm_local.core.usage import TokenUsage
 
 FinishReason = Literal["stop", "length", "abort"]
@@ -24,6 +25,8 @@ class Completion:
         logprobs: natural log-probability of each token under the unscaled model, one per id; NaN where it was put
             into the model's mouth; empty if not asked for.
         top_logprobs: per token, (id, log-probability) of the likeliest alternatives; empty if not asked for.
+        statistics: how sure the model was of each token; None if not asked for, or where the client lists
+            alternatives instead.
         reasoning: the part inside thinking tags, without them.
         answer: the part after the thinking; equal to `text` where there is none.
         seed: the seed this sequence was drawn with.
@@ -36,6 +39,7 @@ class Completion:
     usage: TokenUsage
     logprobs: tuple[float, ...] = ()
     top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
+    statistics: TokenStatistics | None = None
     reasoning: str = ""
     answer: str = ""
     seed: int | None = None
@@ -50,9 +54,13 @@ class Completion:
     def confidence(self) -> float:
         """Average trace confidence: the mean over tokens of minus the mean log-probability of the top k.
 
-        Higher is surer: mass on one token leaves little for the others. NaN without `top_logprobs`.
+        Higher is surer: mass on one token leaves little for the others. NaN where neither `statistics` nor
+        `top_logprobs` were asked for.
         Source: Fu et al., "Deep Think with Confidence", 2025, section 2 (token and average trace confidence).
         """
+        if self.statistics is not None:
+            known = [one for one in self.statistics.of("confidence").tolist() if not math.isnan(one)]
+            return math.fsum(known) / len(known) if known else math.nan
         tokens = [-sum(lp for _, lp in top) / len(top) for top in self.top_logprobs if top]
         return sum(tokens) / len(tokens) if tokens else math.nan
 
@@ -119,12 +127,14 @@ class OutputTextDelta:
         token_ids: new tokens; several where the reader was slower than the engine.
         logprobs: log-probability of each new token, if asked for.
         top_logprobs: likeliest alternatives of each new token, if asked for.
+        statistics: how sure the model was of each new token; see `Completion`.
     """
 
     delta: str
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
+    statistics: TokenStatistics | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +165,7 @@ class Transcript:
     text: list[str] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     top_logprobs: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
+    statistics: list[TokenStatistics] = field(default_factory=list)
 
     def add(self, delta: OutputTextDelta) -> None:
         """Append what was just decoded."""
@@ -162,6 +173,8 @@ class Transcript:
         self.text.append(delta.delta)
         self.logprobs += delta.logprobs
         self.top_logprobs += delta.top_logprobs
+        if delta.statistics is not None:
+            self.statistics.append(delta.statistics)
 
     def finish(
         self,
@@ -186,6 +199,7 @@ class Transcript:
             ),
             logprobs=tuple(self.logprobs),
             top_logprobs=tuple(self.top_logprobs),
+            statistics=TokenStatistics.joined(self.statistics) if self.statistics else None,
             reasoning=reasoning,
             answer=text if answer is None else answer,
             seed=seed,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from optillm_local.core.errors import RequestRejected, did_you_mean
+from optillm_local.core.statistics import Floor
 
 Role = Literal["system", "user", "assistant"]
 
@@ -64,6 +65,11 @@ class Sampling:
         seed: sequence i of a group draws with `seed + i`; None lets the engine choose.
         logprobs: alternatives to report per token, beside the sampled token's own log-probability;
             0 reports only that, None reports nothing and saves the engine the work.
+        statistics: how sure the model is of each token is to be measured over that many alternatives, without
+            listing them; a client that cannot measure lists them.
+        floor: a client that measures ends a sequence as `abort` at the token where its confidence falls below;
+            whoever asks has to watch as well: others do not, nor does it over more than 2048 tokens, with
+            penalties, or where the model has no end token. Needs `statistics`.
         presence_penalty, frequency_penalty: as in the OpenAI API, -2 to 2.
     """
 
@@ -75,6 +81,8 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     logprobs: int | None = 0
+    statistics: int | None = None
+    floor: Floor | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
 
@@ -93,10 +101,22 @@ class Sampling:
         self._whole("top_k", 0)
         if self.logprobs is not None:
             self._whole("logprobs", 0)
+        if self.statistics is not None:
+            self._whole("statistics", 1)
+        if self.floor is not None:
+            self._check_floor(self.floor)
         if self.seed is not None:
             self._whole("seed", 0)
         if any(not isinstance(text, str) or not text for text in self.stop):
             raise RequestRejected("stop", self.stop, "every stop text must be a non-empty string")
+
+    def _check_floor(self, floor: Floor) -> None:
+        if self.statistics is None:
+            raise RequestRejected("floor", floor, "also set statistics, over how many alternatives")
+        if not isinstance(floor.confidence, int | float) or math.isnan(floor.confidence):
+            raise RequestRejected("floor", floor, "its confidence must be a number")
+        if not isinstance(floor.window, int) or floor.window < 1:
+            raise RequestRejected("floor", floor, "its window must be a whole number of tokens, at least 1")
 
     def _between(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
@@ -111,6 +131,11 @@ class Sampling:
             raise RequestRejected(name, value, "must be a whole number")
         if not low <= value < 2**63:
             raise RequestRejected(name, value, f"must be at least {low} and fit into 64 bits")
+
+    @property
+    def alternatives(self) -> int | None:
+        """What a client that does not measure reports per token, in the place of `logprobs`."""
+        return self.logprobs if self.statistics is None else max(self.logprobs or 0, self.statistics)
 
     def but(self, **changes: Any) -> Sampling:
         """A copy with some fields changed.
@@ -195,10 +220,13 @@ class Prompt:
         """A copy with other sampling fields or another tag."""
         return replace(self, sampling=self.sampling.but(**sampling), log_tag=log_tag or self.log_tag)
 
-    def with_alternatives(self, least: int) -> Prompt:
-        """A copy that reports at least so many alternatives per token."""
-        have = self.sampling.logprobs
-        return self if have is not None and have >= least else self.but(logprobs=least)
+    def with_logprobs(self) -> Prompt:
+        """A copy that reports the log-probability of each token."""
+        return self if self.sampling.logprobs is not None else self.but(logprobs=0)
+
+    def measured(self, alternatives: int) -> Prompt:
+        """A copy that has the model's confidence measured, over at least so many alternatives per token."""
+        return self.but(statistics=max(alternatives, self.sampling.statistics or 0))
 
     def step(self, name: str, *key: object, at_most: int | None = None, **sampling: Any) -> Prompt:
         """A copy for one step of an optimizer: tagged `name`, with a seed of its own that `name` and `key` fix.

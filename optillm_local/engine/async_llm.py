@@ -14,7 +14,7 @@ from vllm.inputs import tokens_input
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from optillm_local.engine.handle import EngineHandle, EngineRequest, refused
+from optillm_local.engine.handle import EngineHandle, EngineRequest, deliver_to, refused
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,6 @@ class AsyncHandle(EngineHandle):
             # Outputs go straight to the reader instead of through a collector and one task per request.
             state = self._engine.output_processor.request_states.get(collector.request_id)
             if state is not None:
-                state.queue = request
+                deliver_to(request, state)
             if (early := collector.get_nowait()) is not None:
                 request.put(early)

@@ -19,7 +19,10 @@ _ids = itertools.count()
 
 
 class Batch:
-    """Submits its requests when it is made."""
+    """Submits its requests when it is made, those of one prompt (the same list of ids) next to each other.
+
+    Neighbours in the batch read their shared keys and values one after the other, while a cache still holds them.
+    """
 
     def __init__(
         self,
@@ -31,10 +34,14 @@ class Batch:
         self._handle = handle
         self._ids = [f"optillm-{next(_ids)}" for _ in prompts]
         self._mailbox: Mailbox[tuple[int, RequestOutput | Exception]] = Mailbox()
+        place: dict[int, int] = {}
+        for index, ids in enumerate(prompts):
+            place.setdefault(id(ids), index)
+        order = sorted(range(len(prompts)), key=lambda index: place[id(prompts[index])])
         handle.submit(
             [
-                EngineRequest(self._ids[i], list(ids), params[i], partial(self._put, i), loras[i])
-                for i, ids in enumerate(prompts)
+                EngineRequest(self._ids[i], list(prompts[i]), params[i], partial(self._put, i), loras[i])
+                for i in order
             ]
         )
 

@@ -1,4 +1,4 @@
-"""vLLM's worker for CPUs, mended: a prompt that is prefilled in parts does not end the engine.
+"""vLLM's worker for CPUs, mended: a prompt that is prefilled in parts does not end the engine. It scores exactly.
 
 Where a prompt does not fit into one step, the token that vLLM samples after the first part is thrown away, and the
 request's own random generator is to be set back by the draw. CPU generators have no such offset: vLLM 0.32 raises,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from optillm_kernels.vllm_plugin.scoring import PromptScores
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.cpu_worker import CPUWorker as VLLMWorker
 
@@ -29,6 +30,10 @@ class _Runner(CPUModelRunner):  # type: ignore[misc]
             self.input_batch.generators.update(self._resting)
 
 
+class _ExactRunner(PromptScores, _Runner):
+    """Scores given tokens in float32."""
+
+
 class CPUWorker(VLLMWorker):  # type: ignore[misc]
     """vLLM's, with the runner above."""
 
@@ -36,4 +41,5 @@ class CPUWorker(VLLMWorker):  # type: ignore[misc]
         """Set up, and put the mended runner in the place of vLLM's."""
         super().init_device()
         if type(self.model_runner) is CPUModelRunner:
-            self.model_runner.__class__ = _Runner
+            exact = self.vllm_config.additional_config.get("optillm_kernels")
+            self.model_runner.__class__ = _ExactRunner if exact else _Runner

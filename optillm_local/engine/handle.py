@@ -42,6 +42,16 @@ def refused(error: Exception) -> RequestRejected:
     return RequestRejected("request", type(error).__name__, f"the engine refuses it: {error}")
 
 
+def deliver_to(request: EngineRequest, state: Any) -> None:
+    """Let vLLM hand the outputs of a request over as they are made.
+
+    Its text is detokenised, but not each alternative of each token: nobody reads that, and it is most of the work
+    (`benchmarks/free_wins.py`).
+    """
+    state.queue = request
+    state.logprobs_processor.tokenizer = None
+
+
 class EngineHandle(ABC):
     """An engine on a thread of its own. The public methods may be called from any thread."""
 

@@ -12,7 +12,7 @@ from vllm.inputs import tokens_input
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from optillm_local.engine.handle import EngineHandle, EngineRequest, refused
+from optillm_local.engine.handle import EngineHandle, EngineRequest, deliver_to, refused
 
 logger = logging.getLogger(__name__)
 
@@ -118,4 +118,4 @@ class InprocessHandle(EngineHandle):
             else:
                 # With a queue in its state, vLLM hands over every output as it is made, the last one of an
                 # aborted request included; without one, `step` returns outputs and an abort returns nothing.
-                self._engine.output_processor.request_states[internal_id].queue = request
+                deliver_to(request, self._engine.output_processor.request_states[internal_id])

@@ -5,7 +5,7 @@ vLLM has two model runners, and what is right differs between them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optillm_local.core.usage import TokenUsage
@@ -23,7 +23,7 @@ Ids = tuple[int, ...]
 def _params(**how: Any) -> SamplingParams:
     from vllm import SamplingParams
 
-    return SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, **how)
+    return SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, flat_logprobs=True, **how)
 
 
 def usage_of(output: RequestOutput) -> TokenUsage:
@@ -55,8 +55,9 @@ async def read_sequences(
     ).finish()
     logprob: dict[Ids, float] = {}
     for (node, labels), output in zip(reads, outputs, strict=True):
-        found: Mapping[int, Any] = output.outputs[0].logprobs[0]
-        logprob |= {(*node, token): found[token].logprob for token in labels}
+        flat: Any = output.outputs[0].logprobs
+        found = dict(zip(flat.token_ids, flat.logprobs, strict=True))
+        logprob |= {(*node, token): found[token] for token in labels}
     totals = {s: sum(logprob[s[: depth + 1]] for depth in range(len(s))) for s in sequences}
     return totals, sum(map(usage_of, outputs), start=TokenUsage())
 
@@ -92,14 +93,18 @@ def _score_params(prefix: list[int], sequence: Ids, fresh: bool, runner_v2: bool
             prompt_logprob_start=len(prefix) - 1,
             skip_reading_prefix_cache=fresh,
         )
-    return _params(prompt_logprobs=0, flat_logprobs=True, skip_reading_prefix_cache=fresh)
+    from optillm_kernels.vllm_plugin.scoring import FIRST_ROW
+
+    first_row = {FIRST_ROW: len(prefix) - 1}
+    return _params(prompt_logprobs=0, extra_args=first_row, skip_reading_prefix_cache=fresh)
 
 
 def _scores(output: RequestOutput, prefix: list[int], sequence: Ids, runner_v2: bool) -> tuple[float, ...]:
     if runner_v2:
         return tuple(float(row[0]) for row in output.prompt_token_id_logprobs)
-    rows: Any = output.prompt_logprobs
-    return tuple(rows[len(prefix) + i][token].logprob for i, token in enumerate(sequence))
+    flat: Any = output.prompt_logprobs  # of each position of the prompt, the token that stands there first
+    starts = flat.start_indices[len(prefix) : len(prefix) + len(sequence)]
+    return tuple(flat.logprobs[start] for start in starts)
 
 
 def variants(option: str) -> tuple[str, ...]:

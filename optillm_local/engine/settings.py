@@ -44,6 +44,14 @@ class EngineSettings(BaseSettings):
     seed: int = Field(0, ge=0, description="of the engine; requests bring seeds of their own")
     batch_invariant: bool = Field(False, description="same tokens whatever else is in the batch; slower; GPU only")
     enforce_eager: bool | None = Field(None, description="no CUDA graphs, no compilation; None: on CPUs only")
+    kernels: bool | None = Field(
+        None,
+        description="measure confidence within the step and score in float32 with optillm_kernels; None: on CPUs, "
+        "where this is tested",
+    )
+    forest_attention: bool = Field(
+        False, description="read KV that sequences share once per decode step, where that pays; needs kernels"
+    )
     attention_backend: str | None = Field(None, description="vLLM's name of it; None: vLLM decides")
     speculative_config: dict[str, Any] | None = Field(None, description="passed to vLLM as it is")
     lora_modules: dict[str, Path] = Field({}, description="adapters by name; a prompt picks one with `adapter`")

@@ -12,10 +12,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from optillm_local.core.errors import ClientError, EngineOutOfMemory, InvalidConfiguration, ModelNotFound
+from optillm_local.core.errors import (
+    ClientError,
+    EngineOutOfMemory,
+    InvalidConfiguration,
+    ModelNotFound,
+    OptillmError,
+)
 from optillm_local.core.machine import cpu_flags, memory
 from optillm_local.engine.embedded import EMBEDDED_MODEL, embedded_model
 from optillm_local.engine.handle import EngineHandle
+from optillm_local.engine.measuring import V1, V2
 from optillm_local.engine.settings import EngineSettings
 
 Progress = Callable[[str], None]
@@ -71,7 +78,9 @@ def start_engine(settings: EngineSettings, progress: Progress) -> EngineHandle:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # libraries of vLLM on what they deprecate in each other
-            return _handle(args, in_process)
+            return _handle(with_kernels(args, settings, on_cpu=on_cpu), in_process)
+    except OptillmError:
+        raise
     except Exception as error:
         raise _explained(error, settings, path) from error
 
@@ -126,6 +135,36 @@ def engine_args(settings: EngineSettings, model: str, *, on_cpu: bool) -> dict[s
         slots = len(settings.lora_modules) + on_cpu
         args |= {"enable_lora": True, "max_loras": slots, "max_lora_rank": _lora_rank(settings.lora_modules)}
     return args
+
+
+def with_kernels(args: dict[str, Any], settings: EngineSettings, *, on_cpu: bool) -> dict[str, Any]:
+    """vLLM's arguments with what joins `optillm_kernels` to it, if it is wanted."""
+    wanted = on_cpu if settings.kernels is None else settings.kernels
+    if not wanted:
+        if settings.forest_attention:
+            raise InvalidConfiguration("setting forest_attention", True, "also set kernels")
+        return args
+    options: dict[str, Any] = {"optillm_kernels": True}
+    if settings.forest_attention:
+        from optillm_kernels.vllm_plugin.forest import KEY, register
+
+        register()
+        options[KEY] = {}
+    args = {**args, "additional_config": options}
+    if not on_cpu:
+        args["worker_cls"] = "optillm_local.engine.gpu_worker.GPUWorker"
+        if settings.forest_attention:
+            args["attention_backend"] = "FLASH_ATTN"  # whose place it takes
+    if not settings.speculative_config:  # vLLM refuses the first, and the second has several rows per request
+        args["logits_processors"] = [V1 if on_cpu else _processor(args)]
+    return args
+
+
+def _processor(args: dict[str, Any]) -> str:
+    """The one for the model runner that vLLM is going to choose."""
+    from vllm import EngineArgs
+
+    return V2 if EngineArgs(**args).create_engine_config().use_v2_model_runner else V1
 
 
 def model_path(settings: EngineSettings, progress: Progress = lambda message: None) -> str:

@@ -30,6 +30,7 @@ from optillm_local.core.thinking import CLOSE, OPEN, split_thinking
 from optillm_local.core.usage import EngineStats
 from optillm_local.engine.batch import Batch, checked
 from optillm_local.engine.chat import ChatRenderer, Rendered
+from optillm_local.engine.measuring import Measuring, Tape
 from optillm_local.engine.scoring import Ids, read_sequences, score_sequences, variants
 from optillm_local.engine.settings import EngineSettings
 from optillm_local.engine.start import model_name, start_engine
@@ -71,6 +72,9 @@ class VLLMClient(ModelClient):
         self._runner_v2: bool = config.use_v2_model_runner
         self._chat = ChatRenderer(self.tokenizer, self.settings.chat_template_kwargs)
         self._top_k_running = self._label_reads_running = 0
+        self._measuring: Measuring | None = None
+        if config.model_config.logits_processors:
+            self._measuring = Measuring(self.max_model_len, self.tokenizer.eos_token_id)
 
     def encode(self, text: str) -> Ids:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -87,6 +91,8 @@ class VLLMClient(ModelClient):
     async def close(self) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._handle.close)
+        if self._measuring:
+            self._measuring.close()
 
     def render(self, prompt: Prompt) -> list[int]:
         """The token ids a prompt reaches the engine as.
@@ -108,18 +114,34 @@ class VLLMClient(ModelClient):
             if prompt.conversation not in rendered:
                 rendered[prompt.conversation] = self._render(prompt)
         asked = [rendered[prompt.conversation] for prompt in prompts]
-        params = [self._params(prompt.sampling, report_every) for prompt in prompts]
-        top_k = any(prompt.sampling.logprobs for prompt in prompts)
-        self._top_k_running += top_k
+        ids, opened = [one.ids for one in asked], [one.opens_thinking for one in asked]
+        with self._taped(prompts, ids) as tapes:
+            params = [self._params(p.sampling, tape, report_every) for p, tape in zip(prompts, tapes, strict=True)]
+            top_k = any(one.logprobs for one in params)
+            self._top_k_running += top_k
+            try:
+                # A label read in the same step would overwrite the top-k of its neighbours on the V1 runner.
+                while top_k and self._label_reads_running and not self._runner_v2:
+                    await self._label_reads_done.wait()
+                batch = Batch(self._handle, ids, params, [self._lora(prompt.adapter) for prompt in prompts])
+                yield _Sequences(batch, prompts, ids, tapes, self.tokenizer, opened)
+            finally:
+                self._top_k_running -= top_k
+
+    @contextmanager
+    def _taped(self, prompts: Sequence[Prompt], ids: Sequence[list[int]]) -> Iterator[list[Tape | None]]:
+        """A tape for each sequence that gets one, while they run.
+
+        A step in flight may still write for a sequence that has ended; whoever has its rows next is in later steps.
+        """
+        tapes: list[Tape | None] = []
         try:
-            # A label read in the same step would overwrite the top-k of its neighbours on the V1 runner.
-            while top_k and self._label_reads_running and not self._runner_v2:
-                await self._label_reads_done.wait()
-            ids, opened = [one.ids for one in asked], [one.opens_thinking for one in asked]
-            batch = Batch(self._handle, ids, params, [self._lora(prompt.adapter) for prompt in prompts])
-            yield _Sequences(batch, prompts, ids, self.tokenizer, opened)
+            for prompt, one in zip(prompts, ids, strict=True):
+                tapes.append(self._tape(prompt.sampling, len(one)))
+            yield tapes
         finally:
-            self._top_k_running -= top_k
+            for tape in filter(None, tapes):
+                tape.close()
 
     async def _choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
         prefix = self._render(prompt, think=False).ids
@@ -177,15 +199,18 @@ class VLLMClient(ModelClient):
                 f"{tokens - self.max_model_len + 1} tokens or raise max_model_len",
             )
 
-    def _params(self, sampling: Sampling, report_every: int) -> SamplingParams:
+    def _tape(self, sampling: Sampling, prompt_tokens: int) -> Tape | None:
+        limit = self.settings.max_logprobs
+        for name in ("logprobs", "statistics"):
+            if (asked := getattr(sampling, name)) is not None and asked > limit:
+                raise RequestRejected(name, asked, f"at most {limit}; raise the setting max_logprobs")
+        return self._measuring.tape(sampling, prompt_tokens) if self._measuring else None
+
+    def _params(self, sampling: Sampling, tape: Tape | None, report_every: int) -> SamplingParams:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        if sampling.logprobs is not None and sampling.logprobs > self.settings.max_logprobs:
-            limit = self.settings.max_logprobs
-            raise RequestRejected(
-                "logprobs", sampling.logprobs, f"at most {limit}; raise the setting max_logprobs"
-            )
+        logprobs = sampling.alternatives if tape is None else sampling.logprobs
         return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -194,8 +219,9 @@ class VLLMClient(ModelClient):
             max_tokens=sampling.max_tokens,
             stop=list(sampling.stop),
             seed=sampling.seed,
-            logprobs=sampling.logprobs,
-            flat_logprobs=sampling.logprobs is not None,
+            logprobs=logprobs,
+            flat_logprobs=logprobs is not None,
+            extra_args=None if tape is None else tape.ask.packed(),
             presence_penalty=sampling.presence_penalty,
             frequency_penalty=sampling.frequency_penalty,
             output_kind=RequestOutputKind.DELTA,
@@ -222,10 +248,12 @@ class _Sequences(Generation):
         batch: Batch,
         prompts: Sequence[Prompt],
         ids: Sequence[list[int]],
+        tapes: Sequence[Tape | None],
         tokenizer: Any,
         opened: Sequence[bool],
     ) -> None:
         self._batch, self._prompts, self._tokenizer, self._opened = batch, prompts, tokenizer, opened
+        self._tapes = tapes
         self._prompt_tokens = [len(one) for one in ids]
         self._transcripts = [Transcript() for _ in prompts]
         self._ready: deque[tuple[int, ResponseEvent]] = deque()
@@ -252,7 +280,9 @@ class _Sequences(Generation):
         [piece] = output.outputs
         if piece.token_ids or piece.text:
             sampled, alternatives = _logprobs(piece.logprobs)
-            delta = OutputTextDelta(piece.text, tuple(piece.token_ids), sampled, alternatives)
+            tape, tokens = self._tapes[index], tuple(piece.token_ids)
+            statistics = tape.next(len(tokens)) if tape and tokens else None
+            delta = OutputTextDelta(piece.text, tokens, sampled, alternatives, statistics)
             self._transcripts[index].add(delta)
             events.append(delta)
         if output.finished:
@@ -264,6 +294,8 @@ class _Sequences(Generation):
         thinking = split_thinking("".join(transcript.text), opened=self._opened[index])
         reason = output.outputs[0].finish_reason
         finish: FinishReason = reason if reason in ("length", "abort") else "stop"
+        if (tape := self._tapes[index]) and tape.is_ended:
+            finish = "abort"  # below its floor
         decoded = bool(transcript.token_ids)  # what was ended in the queue has not been prefilled
         return transcript.finish(
             finish,

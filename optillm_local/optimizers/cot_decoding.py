@@ -41,7 +41,7 @@ class CotDecoding(Optimizer):
     temperature: float = Field(default=0.0, ge=0, le=2, description="of what follows the first token")
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
-        prompt = Prompt.of(query).with_alternatives(2)
+        prompt = Prompt.of(query).measured(2)
         with span("branch"):
             drafts = await self._branches(Draft.of(prompt, client))
         poll = Poll(len(drafts), weigh=lambda path: _sureness(path, client), rule=never)
@@ -63,8 +63,9 @@ class CotDecoding(Optimizer):
         first = empty.asked("branch", at_most=1, temperature=0.0, logprobs=self.k)
         [read] = await empty.client.sample(first)
         alternatives = read.top_logprobs[0][: self.k] if read.top_logprobs else ()
+        sure = read.statistics and read.statistics[:1]
         begun = [
-            Completion(text, (token,), "stop", TokenUsage(), (logprob,), read.top_logprobs[:1])
+            Completion(text, (token,), "stop", TokenUsage(), (logprob,), read.top_logprobs[:1], sure)
             for token, logprob in alternatives
             if (text := empty.client.decode((token,)))  # a token that ends the answer starts none
         ]

@@ -30,6 +30,7 @@ from optillm_local.core.options import frozen_options
 from optillm_local.core.prompt import Prompt
 from optillm_local.core.solution import Solution
 from optillm_local.core.span import span
+from optillm_local.core.statistics import Floor
 from optillm_local.optimizers.voting import Poll, consensus, never
 
 KEEP = {"low": KEEP_LOW, "high": KEEP_HIGH}
@@ -77,7 +78,7 @@ class DeepConf(Optimizer):
     top_k: int = Field(default=20, ge=2, le=20, description="alternatives per token that make its confidence")
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
-        prompt = Prompt.of(query, logprobs=self.top_k)
+        prompt = Prompt.of(query, statistics=self.top_k)
         traces = prompt.fan(self.max_traces)
         first = min(self.warmup, self.max_traces) if self.mode == "online" else self.max_traces
         poll = Poll(self.max_traces, rule=never)
@@ -104,7 +105,9 @@ class DeepConf(Optimizer):
         if poll.stopped:
             return
         written = [GroupConfidence(window) for _ in traces]
-        async with client.generate(traces, report_every=NOW_AND_THEN) as group:
+        floor = None if math.isnan(threshold) else Floor(threshold, window)
+        watched = [trace.but(floor=floor) for trace in traces]
+        async with client.generate(watched, report_every=NOW_AND_THEN) as group:
             async for index, event in group:
                 if isinstance(event, Completed):
                     dismissed = _UNSURE if written[index].is_below(threshold) else ""

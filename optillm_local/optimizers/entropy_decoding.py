@@ -66,7 +66,7 @@ class EntropyDecoding(Optimizer):
 
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         how = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k", "min_p")}
-        draft = Draft.of(Prompt.of(query, **how).with_alternatives(TOP_K), client)
+        draft = Draft.of(Prompt.of(query, **how).measured(TOP_K), client)
         taken: Counter[str] = Counter()
         with span("decode"):
             for step in range(self.steps):

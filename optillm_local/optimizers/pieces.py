@@ -9,6 +9,7 @@ from typing import Any
 
 from optillm_local.core.client import ModelClient
 from optillm_local.core.completion import Completion
+from optillm_local.core.statistics import TokenStatistics
 from optillm_local.core.thinking import split_thinking
 from optillm_local.core.usage import TokenUsage
 
@@ -33,6 +34,7 @@ def joined(pieces: Sequence[Completion]) -> Completion:
         usage=sum((piece.usage for piece in pieces), start=TokenUsage()),
         logprobs=tuple(one for piece in pieces for one in _filled(piece, piece.logprobs, math.nan) if known),
         top_logprobs=tuple(one for piece in pieces for one in _filled(piece, piece.top_logprobs, ()) if listed),
+        statistics=_statistics(pieces),
         reasoning=thinking.reasoning,
         answer=thinking.answer,
         seed=pieces[0].seed,
@@ -41,6 +43,12 @@ def joined(pieces: Sequence[Completion]) -> Completion:
 
 def _filled(piece: Completion, values: tuple[Any, ...], unknown: Any) -> tuple[Any, ...]:
     return values or (unknown,) * len(piece.token_ids)
+
+
+def _statistics(pieces: Sequence[Completion]) -> TokenStatistics | None:
+    if all(piece.statistics is None for piece in pieces):
+        return None
+    return TokenStatistics.joined(p.statistics or TokenStatistics.unknown(len(p.token_ids)) for p in pieces)
 
 
 def trimmed(piece: Completion, client: ModelClient) -> Completion:
@@ -76,4 +84,6 @@ def _cut(piece: Completion, kept: int, others: tuple[int, ...]) -> Completion:
         token_ids=piece.token_ids[:kept] + others,
         logprobs=piece.logprobs and piece.logprobs[:kept] + (math.nan,) * len(others),
         top_logprobs=piece.top_logprobs and piece.top_logprobs[:kept] + ((),) * len(others),
+        statistics=piece.statistics
+        and TokenStatistics.joined([piece.statistics[:kept], TokenStatistics.unknown(len(others))]),
     )

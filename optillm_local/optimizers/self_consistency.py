@@ -41,7 +41,7 @@ class SelfConsistency(Optimizer):
     async def optimize(self, query: str | Prompt, client: ModelClient) -> Solution:
         prompt = Prompt.of(query)
         if self.weights == "probability":
-            prompt = prompt.with_alternatives(0)
+            prompt = prompt.with_logprobs()
         poll = Poll(self.n, weigh=probability if self.weights == "probability" else uniform, rule=RULES[self.stop])
         with span("generate"):
             async with client.generate(prompt.fan(self.n), report_every=AT_THE_END) as group:

@@ -108,8 +108,9 @@ def test_a_prompt_is_sampled_with_the_log_probabilities_that_are_needed_and_no_f
     name: str, have: int | None
 ) -> None:
     need = scorer(name).logprobs
-    get = scorer(name).sampled(QUESTION.but(logprobs=have)).sampling.logprobs
-    assert get == (have if need is None else max(need, -1 if have is None else have))
+    get = scorer(name).sampled(QUESTION.but(logprobs=have)).sampling
+    assert get.logprobs == (0 if need == 0 and have is None else have)
+    assert get.statistics == (need or None)
 
 
 @pytest.mark.parametrize("name", ["verifier", "review", "levels", "pairwise", "lineup"])

@@ -8,6 +8,7 @@ import pytest
 
 from optillm_local import Message, Prompt, Sampling
 from optillm_local.core.errors import RequestRejected
+from optillm_local.core.statistics import Floor
 
 NAN, INF = math.nan, math.inf
 CHAT = Prompt((Message("system", "Be brief."), Message("user", "2 + 2?")))
@@ -136,9 +137,25 @@ def test_an_answer_that_was_begun_is_continued_in_one_turn(begun: Message, rest:
     assert CHAT.then(begun).then(rest, ask).messages == (*CHAT.messages, turn, ask)
 
 
-def test_alternatives_are_at_least_what_is_needed() -> None:
-    asked = [CHAT.but(logprobs=have).with_alternatives(2).sampling.logprobs for have in (None, 0, 2, 20)]
+def test_confidence_is_measured_over_at_least_as_many_alternatives_as_needed() -> None:
+    asked = [CHAT.but(statistics=have).measured(2).sampling.statistics for have in (None, 1, 2, 20)]
     assert asked == [2, 2, 2, 20]
+
+
+@pytest.mark.parametrize(("listed", "measured", "shown"), [(None, None, None), (0, 5, 5), (None, 5, 5), (9, 5, 9)])
+def test_who_cannot_measure_lists_alternatives(
+    listed: int | None, measured: int | None, shown: int | None
+) -> None:
+    assert Sampling(logprobs=listed, statistics=measured).alternatives == shown
+
+
+def test_log_probabilities_of_tokens_are_asked_for_where_nobody_did() -> None:
+    assert [CHAT.but(logprobs=have).with_logprobs().sampling.logprobs for have in (None, 0, 2)] == [0, 0, 2]
+
+
+def test_a_floor_needs_something_to_measure() -> None:
+    with pytest.raises(RequestRejected, match=r"floor=.*also set statistics"):
+        CHAT.but(floor=Floor(5.0, 8))
 
 
 def test_an_instruction_goes_behind_the_question() -> None:

@@ -76,7 +76,12 @@ async def test_the_conversation_and_sampling_are_kept_and_seeds_repeat() -> None
     for client in runs:
         best = await DeepConf(warmup=2, max_traces=6).optimize(prompt, client)
         assert best.temperature == 0.3
-    assert runs[0].prompts == runs[1].prompts == [prompt.but(seed=5 + i, logprobs=20) for i in range(6)]
+    floors = [one.sampling.floor for one in runs[0].prompts]
+    assert runs[0].prompts == runs[1].prompts
+    assert [one.but(floor=None) for one in runs[0].prompts] == [
+        prompt.but(seed=5 + i, statistics=20) for i in range(6)
+    ]
+    assert floors == [None, None, *[floors[-1]] * 4] and floors[-1] is not None
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])

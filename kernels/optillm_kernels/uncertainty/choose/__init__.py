@@ -1,0 +1,1 @@
+"""A token from the list, or from the whole row."""

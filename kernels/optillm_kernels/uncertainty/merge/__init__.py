@@ -1,0 +1,1 @@
+"""Statistics from the sums, and the likeliest tokens from the best groups."""

@@ -1,0 +1,1 @@
+"""The window of confidences in one launch."""

@@ -1,0 +1,1 @@
+"""One pass over the logits: sums, and the largest of each group."""

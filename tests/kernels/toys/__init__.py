@@ -1,0 +1,1 @@
+"""Two kernels that anyone can check by eye, for the tests of `optillm_kernels.aot`."""
