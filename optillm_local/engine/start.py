@@ -146,6 +146,9 @@ def with_kernels(args: dict[str, Any], settings: EngineSettings, *, on_cpu: bool
         return args
     options: dict[str, Any] = {"optillm_kernels": True}
     if settings.forest_attention:
+        if settings.attention_backend:
+            remedy = "leave it out: forest_attention takes the place of the platform's own"
+            raise InvalidConfiguration("setting attention_backend", settings.attention_backend, remedy)
         from optillm_kernels.vllm_plugin.forest import KEY, register
 
         register()

@@ -132,7 +132,7 @@ class VLLMClient(ModelClient):
     def _taped(self, prompts: Sequence[Prompt], ids: Sequence[list[int]]) -> Iterator[list[Tape | None]]:
         """A tape for each sequence that gets one, while they run.
 
-        A step in flight may still write for a sequence that has ended; whoever has its rows next is in later steps.
+        A step in flight may still write for a sequence that has ended; who has its rows next is in later steps.
         """
         tapes: list[Tape | None] = []
         try:

@@ -153,6 +153,15 @@ def test_log_probabilities_of_tokens_are_asked_for_where_nobody_did() -> None:
     assert [CHAT.but(logprobs=have).with_logprobs().sampling.logprobs for have in (None, 0, 2)] == [0, 0, 2]
 
 
+@pytest.mark.parametrize(
+    ("floor", "said"),
+    [(Floor(NAN, 8), "a number"), (Floor(5.0, 0), "at least 1"), (Floor(5.0, 2.5), "a whole number")],  # type: ignore[arg-type]
+)
+def test_a_floor_that_means_nothing_is_refused(floor: Floor, said: str) -> None:
+    with pytest.raises(RequestRejected, match=f"floor=.*{said}"):
+        CHAT.but(statistics=20, floor=floor)
+
+
 def test_a_floor_needs_something_to_measure() -> None:
     with pytest.raises(RequestRejected, match=r"floor=.*also set statistics"):
         CHAT.but(floor=Floor(5.0, 8))

@@ -8,7 +8,9 @@ sequence's own suffix reaches is read from `seq_lens` on the device.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from optillm_kernels.backend import use_triton
 from optillm_kernels.forest_attention import reference
@@ -46,9 +48,10 @@ def forest_attention(
             until a sequence gets a new block.
         out: where to write; it may be part of a larger tensor.
     """
-    run = reference.forest_attention
+    how: dict[str, Any] = {"scale": scale, "soft_cap": soft_cap, "block_tables": block_tables, "out": out}
     if use_triton(query):
         from optillm_kernels.forest_attention import triton
 
-        run = triton.forest_attention
-    return run(query, kv_cache, plan, seq_lens, scale=scale, soft_cap=soft_cap, block_tables=block_tables, out=out)
+        with torch.cuda.device(query.device):  # Triton launches on the current one
+            return triton.forest_attention(query, kv_cache, plan, seq_lens, **how)
+    return reference.forest_attention(query, kv_cache, plan, seq_lens, **how)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from optillm_kernels.forest_attention.plan import Plan
 
 
-@triton.jit
+# Slots change with every plan: whether they are a multiple of 16 must not compile the kernels anew while serving.
+@triton.jit(do_not_specialize=["partial_rows"])
 def segment_kernel(
     query,  # [seqs, heads, DIM]
     cache,  # [blocks, kv_heads, PAGE, 2 DIM]
@@ -112,7 +113,7 @@ def segment_kernel(
         tl.store(partials + target[:, None] * DIM + dims[None, :], out, mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["partial_rows"])
 def combine_kernel(
     partials,  # [kv_heads, slots * GQA, DIM]
     logsumexps,  # [kv_heads, slots * GQA], base 2

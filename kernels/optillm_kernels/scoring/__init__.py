@@ -3,13 +3,15 @@
 Log-probability, entropy, rank, likeliest token and self-certainty, without a `[tokens, vocab]` tensor: products in
 chunks of the vocabulary, each folded into a small state per token. Shards of the vocabulary (tensor parallelism)
 reduce to the same: `find_target_logits` on each, their maximum, `fold_shard` on each, `combine_all`, `finish`.
-Up to 128 tokens, for which a product with the head takes as long as reading it, one kernel on Hopper or newer
-multiplies and folds at once.
+Up to 128 tokens, for which a product with the head takes as long as reading it, one kernel on Hopper, or on
+Blackwell's data-centre GPUs, multiplies and folds at once.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import torch
 
 from optillm_kernels.backend import use_triton
 from optillm_kernels.scoring import chunked
@@ -59,6 +61,6 @@ def score(
         from optillm_kernels.scoring import triton
 
         if triton.covers(hidden, weight):
-            found: Scores = triton.score(hidden, weight, targets, scale=scale, soft_cap=soft_cap, bias=bias)
-            return found
+            with torch.cuda.device_of(hidden):  # type: ignore[no-untyped-call]
+                return triton.score(hidden, weight, targets, scale=scale, soft_cap=soft_cap, bias=bias)
     return chunked.score(hidden, Shard(weight, bias, scale=scale, soft_cap=soft_cap), targets)

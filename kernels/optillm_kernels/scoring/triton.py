@@ -42,7 +42,7 @@ def capped(logits, scale, cap, has_scale: tl.constexpr, has_cap: tl.constexpr):
         return logits
 
 
-@triton.jit(do_not_specialize=["first", "seen"])  # they differ at every call
+@triton.jit(do_not_specialize=["first", "seen", "targets", "target_logits"])  # they differ at every call
 def fold_kernel(
     logits, targets, target_logits, peaks, totals, moments, deficits, aboves, bests,
     stride, columns, first, seen, scale, cap,
@@ -100,7 +100,7 @@ def product(hidden, weight, row, column, width, rows: tl.constexpr, columns: tl.
     return total
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "targets"])
 def target_kernel(
     hidden, gathered, targets, bias, out, tokens, vocab, width,
     has_bias: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr,
@@ -118,7 +118,7 @@ def target_kernel(
     tl.store(out + token, tl.where(there, logit, float("-inf")), mask=token < tokens)
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "targets"])
 def fused_kernel(
     hidden, weight, targets, target_logits, bias, floats, ints,
     tokens, vocab, width, tiles, scale, cap,
@@ -212,12 +212,13 @@ def fold(
     """`state.fold`, in place: the tensors of the given state are those of the returned one."""
     rows, columns = logits.shape
     if rows and columns:
-        fold_kernel[(rows,)](
-            logits, targets, target_logits,
-            state.peak, state.total, state.moment, state.deficit, state.above, state.best,
-            logits.stride(0), columns, first, state.columns, **transform(scale, soft_cap),
-            ragged=columns % BLOCK != 0, vanishes=VANISHES, block=BLOCK, num_warps=FOLD_WARPS,
-        )  # fmt: skip
+        with torch.cuda.device_of(logits):
+            fold_kernel[(rows,)](
+                logits, targets, target_logits,
+                state.peak, state.total, state.moment, state.deficit, state.above, state.best,
+                logits.stride(0), columns, first, state.columns, **transform(scale, soft_cap),
+                ragged=columns % BLOCK != 0, vanishes=VANISHES, block=BLOCK, num_warps=FOLD_WARPS,
+            )  # fmt: skip
     return replace(state, columns=state.columns + columns)
 
 
@@ -228,20 +229,23 @@ def transform(scale: float, soft_cap: float | None) -> dict[str, Any]:
 
 
 def covers(hidden: Float[Tensor, "tokens width"], weight: Float[Tensor, "vocab width"]) -> bool:
-    """Whether `score` takes these: few rows, one 16-bit type, and aligned as the copies of whole tiles need it."""
+    """Whether `score` takes these: few rows, one 16-bit type, aligned as the copies of whole tiles need it, and a
+    GPU with shared memory for the tiles (Blackwell's for desktops have half of it)."""
     return (
         0 < hidden.shape[0] <= MOST_ROWS
         and weight.shape[0] > 1
         and hidden.dtype == weight.dtype
         and hidden.dtype in (torch.float16, torch.bfloat16)
         and weight.stride(1) == 1
+        and hidden.data_ptr() % 16 == 0
         and weight.data_ptr() % 16 == 0
         and weight.stride(0) % 8 == 0
         and hidden.shape[1] % 8 == 0
-        and torch.cuda.get_device_capability(hidden.device) >= (9, 0)
+        and torch.cuda.get_device_capability(hidden.device)[0] in (9, 10)
     )
 
 
+@torch.no_grad()
 def score(
     hidden: Float[Tensor, "tokens width"],
     weight: Float[Tensor, "vocab width"],
@@ -260,13 +264,15 @@ def score(
     tiles = triton.cdiv(triton.cdiv(vocab, TILE_COLUMNS), splits)
     splits = triton.cdiv(vocab, tiles * TILE_COLUMNS)
     device, has_bias = hidden.device, bias is not None
-    bias = hidden if bias is None else bias
+    bias = hidden if bias is None else bias.contiguous()
     targets = targets.contiguous()
     logits = torch.empty(tokens, device=device)
     floats = torch.empty(4, splits, tokens, device=device)
     ints = torch.empty(2, splits, tokens, device=device, dtype=torch.int32)
     scores, ranks = torch.empty(5, tokens, device=device), torch.empty(2, tokens, device=device, dtype=torch.int64)
-    hidden, gathered = hidden.contiguous(), weight.index_select(0, targets.clamp(0, vocab - 1))
+    # A single row is contiguous whatever its stride, which the copies of tiles need to be that of a row.
+    hidden = hidden.contiguous().as_strided((tokens, width), (width, 1))
+    gathered = weight.index_select(0, targets.clamp(0, vocab - 1))
     tile = {"columns": TILE_COLUMNS, "depth": TILE_DEPTH, "num_stages": TILE_STAGES}
     narrow = [TensorDescriptor.from_tensor(hidden, [64, TILE_DEPTH])]
     wide = [TensorDescriptor.from_tensor(x, [TILE_COLUMNS, TILE_DEPTH]) for x in (gathered, weight)]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from optillm_kernels.backend import use_triton
 from optillm_kernels.uncertainty import reference
 from optillm_kernels.uncertainty.types import Draw, Uncertainty, Windowed
@@ -25,10 +27,11 @@ LONGEST_LIST = 128
 
 def measure(logits: Float[Tensor, "rows vocab"], k: int = 20) -> Uncertainty:
     """Statistics of every row, and its k likeliest tokens (all, if the vocabulary is smaller)."""
-    if use_triton(logits) and k <= LONGEST_LIST:
+    if _covers(logits, k):
         from optillm_kernels.uncertainty import triton
 
-        return triton.measure(logits, k)
+        with torch.cuda.device_of(logits):  # type: ignore[no-untyped-call]
+            return triton.measure(logits, k)
     return reference.measure(logits, k)
 
 
@@ -40,8 +43,14 @@ def measure_and_draw(
     A row is unsettled where the k listed tokens do not prove which ones the cuts keep; an ordinary sampler has to
     draw its token.
     """
-    if use_triton(logits) and k <= LONGEST_LIST:
+    if _covers(logits, k):
         from optillm_kernels.uncertainty import triton
 
-        return triton.measure_and_draw(logits, draw, k)
+        with torch.cuda.device_of(logits):  # type: ignore[no-untyped-call]
+            return triton.measure_and_draw(logits, draw, k)
     return reference.measure_and_draw(logits, draw, k)
+
+
+def _covers(logits: Float[Tensor, "rows vocab"], k: int) -> bool:
+    """Whether the kernels take these; they compute in float32."""
+    return use_triton(logits) and k <= LONGEST_LIST and logits.dtype != torch.float64

@@ -21,6 +21,7 @@ _SCALE = 4.6566127342e-10  # of 31 bits; the largest product is below 1
 
 def uniform(seed: Int[Tensor, " rows"], position: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
     """A float32 in [0, 1) for each seed and position, both of which count with all 64 bits."""
+    seed, position = seed.long(), position.long()
     k0, k1 = seed & _MASK, seed >> 32 & _MASK
     c0, c1 = position & _MASK, position >> 32 & _MASK
     c2 = c3 = torch.zeros_like(seed)

@@ -5,8 +5,11 @@ with the largest maxima have the k likeliest tokens among them, for whatever exc
 one of those groups: `merge` reads these again and takes out one token after the other. `choose` draws from that
 list, or, if nothing is cut, goes through the sums of slices and then through one slice.
 
-Each row is summed in an order that depends on nothing but the size of the vocabulary. Logits below -1e30 have no
-probability.
+Each row is summed in an order that depends on nothing but the size of the vocabulary and how the rows are aligned
+in memory: to 16 bytes, or not. Logits below -1e30 have no probability.
+
+Triton launches on the current device, which has to be that of the logits. Nothing that changes from step to step
+may be compiled for: kernels do not specialize on the number of rows, nor on the alignment of vectors of callers.
 """
 
 from __future__ import annotations
@@ -85,8 +88,8 @@ def measure_and_draw(
             draw.top_p.float().contiguous(),
             draw.min_p.float().contiguous(),
             draw.top_k.contiguous(),
-            draw.seed.contiguous(),
-            draw.position.contiguous(),
+            draw.seed.long().contiguous(),
+            draw.position.long().contiguous(),
             tokens,
             unsettled.view(torch.int8),
             k=k,

@@ -50,7 +50,7 @@ def _merge(dtype: str, k: int, most: int, registers: int) -> Variant:
             **_LIST,
         },
         {**_tile(dtype), "k": k, "most": most, "slots": _SLOTS, "groups": _GROUPS},
-        divisible=("stride", "vocab", "rows"),
+        divisible=("stride", "vocab"),
         num_warps=merge_warps(most),
         registers=registers,
     )

@@ -50,7 +50,8 @@ class ConfidenceWindow:
         if use_triton(confidence):
             from optillm_kernels.uncertainty.triton import push
 
-            return push(self, slots, confidence)
+            with torch.cuda.device_of(confidence):  # type: ignore[no-untyped-call]
+                return push(self, slots, confidence)
         return self._push(slots, confidence.float())
 
     def _push(self, slots: Int[Tensor, " rows"], value: Float[Tensor, " rows"]) -> Windowed:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from vllm import envs
+from vllm.logger import init_logger
 from vllm.v1.attention.backend import AttentionCGSupport, AttentionType
 from vllm.v1.attention.backends import flash_attn
 from vllm.v1.attention.backends.flash_attn import (
@@ -24,7 +25,7 @@ from vllm.v1.attention.backends.flash_attn import (
 )
 from vllm.v1.attention.ops.merge_attn_states import merge_attn_states
 
-from optillm_kernels.forest_attention import Forest, Plan, forest_attention
+from optillm_kernels.forest_attention import Plan, forest_attention
 from optillm_kernels.vllm_plugin.forest_steps import Grove, Options, Planner, Step, statistics
 from optillm_kernels.vllm_plugin.forest_two_pass import Groups, Suffixes, two_pass
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
     Slots = NDArray[np.integer[Any]]
 
+logger = init_logger(__name__)
+
 
 @dataclass(kw_only=True)
 class FlashStep(Step):
@@ -49,21 +52,11 @@ class FlashStep(Step):
 class ForestFlashMetadataBuilder(FlashAttentionMetadataBuilder):  # type: ignore[misc]
     """vLLM's, which also says whether a step goes through the forest."""
 
-    # Else the V1 runner hands one group's metadata, and with it its forest, to groups that have other blocks.
-    supports_update_block_table: bool = False
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        options = Options.of(self.vllm_config.additional_config)
-        plain = (
-            self.dcp_world_size == 1
-            and self.rswa_window is None
-            and not self.fa4_hd256
-            and self.vllm_config.speculative_config is None  # lengths on the host are exact
-            and not envs.VLLM_BATCH_INVARIANT  # what else is in the batch decides what is read together
-        )
+        options = _options(self.vllm_config)
         self._planner: Planner | None = None
-        if options and plain:
+        if options and not self.fa4_hd256 and self._has_plain_layers():
             one_level = options.route == "two_pass"
             self._planner = Planner(options, self.block_size, self.num_heads_kv, one_level=one_level)
         self._who: Slots | None = None
@@ -74,9 +67,15 @@ class ForestFlashMetadataBuilder(FlashAttentionMetadataBuilder):  # type: ignore
     @classmethod
     def get_cudagraph_support(cls, vllm_config: VllmConfig, kv_cache_spec: KVCacheSpec) -> AttentionCGSupport:
         """None with the option on: see the module."""
-        if Options.of(vllm_config.additional_config):
+        if _options(vllm_config):
             return AttentionCGSupport.NEVER
         return super().get_cudagraph_support(vllm_config, kv_cache_spec)
+
+    def _has_plain_layers(self) -> bool:
+        """Whether any layer can use a plan: those with sliding windows, for one, are a group of their own."""
+        layers = flash_attn.get_layers_from_vllm_config(self.vllm_config, flash_attn.Attention, self.layer_names)
+        impls = (impl for layer in layers.values() for impl in layer.impl.get_impl_variants())
+        return any(isinstance(impl, ForestFlashImpl) and impl.is_plain() for impl in impls)
 
     def build(self, *args: Any, **kwargs: Any) -> FlashAttentionMetadata:
         """vLLM's metadata, with the step of the forest in `.forest`, or None there."""
@@ -98,39 +97,67 @@ class ForestFlashMetadataBuilder(FlashAttentionMetadataBuilder):  # type: ignore
         grove = self._grove_of(planner, common.block_table_tensor, who, lengths)
         if not planner.pays(grove):
             return None
-        if self._on_device is None or self._on_device[0] is not grove:
-            groups = Groups.of(grove.runs, rows, self.block_size, self.device) if planner.one_level else None
-            self._on_device = grove, groups or self._plan(grove.forest)
-        held = self._on_device[1]
-        if isinstance(held, Groups):
+        held = self._on_device[1] if self._on_device and self._on_device[0] is grove else None
+        if held is None or (isinstance(held, Plan) and held.outgrown(lengths)):
+            held = self._work(planner, grove, lengths)
+            self._on_device = grove, held
+        work: Plan | tuple[Groups, Suffixes]
+        if isinstance(held, Plan):
+            work = held
+        else:
             tables, starts = common.block_table_tensor[:rows], common.query_start_loc[: rows + 1]
             own = common.seq_lens[:rows]
-            suffixes = Suffixes.of(held, tables, own, starts, int(lengths.max()), self.block_size)
-            return FlashStep(grove=grove, tokens=int(lengths.sum()), work=(held, suffixes))
-        if held.outgrown(lengths):
-            held = self._plan(grove.forest.grown(lengths))
-            self._on_device = grove, held
-        return FlashStep(grove=grove, tokens=int(lengths.sum()), work=held)
+            work = held, Suffixes.of(held, tables, own, starts, int(lengths.max()), self.block_size)
+        return FlashStep(grove=grove, tokens=int(lengths.sum()), work=work)
 
-    def _plan(self, forest: Forest) -> Plan:
+    def _work(self, planner: Planner, grove: Grove, lengths: Slots) -> Plan | Groups:
+        """On the device. Never in buffers of before: a step that reads those may still be under way."""
+        if planner.one_level:
+            return Groups.of(grove.runs, len(lengths), self.block_size, self.device)
+        forest = grove.forest.grown(lengths)
         return Plan.of(forest, heads=self.num_heads_q, kv_heads=self.num_heads_kv, device=self.device)
 
     def _grove_of(self, planner: Planner, tables: Tensor, who: Slots, lengths: Slots) -> Grove:
         """The forest so far while the same slots of the runner grow by one token each; else a new one.
 
-        A slot that changed hands shows: its new request is prefilled first, in a step that is not ours. Only then
-        are the block tables copied to the host, which waits for the device.
+        A slot that changed hands shows: its new request is prefilled first, in a step that is not ours. If some
+        sequences left, what the others share is known. Only if some joined are the block tables copied to the
+        host, which waits for the device.
         """
-        same = (
-            self._who is not None
-            and self._lengths is not None
-            and np.array_equal(who, self._who)
-            and np.array_equal(lengths, self._lengths + 1)
-        )
+        before = self._before(who, lengths)
+        if self._grove is None or before is None:
+            held = tables[: len(who), : -(-int(lengths.max()) // self.block_size)].cpu()
+            self._grove = planner.planted(held, torch.from_numpy(lengths.copy()))
+        elif not np.array_equal(before, np.arange(len(self._grove.forest.seq_lens))):
+            forest = self._grove.forest
+            held, known = torch.from_numpy(forest.tables[before]), torch.from_numpy(forest.seq_lens[before])
+            self._grove = planner.planted(held, known)
         self._who, self._lengths = who.copy(), lengths.copy()
-        if not same or self._grove is None:
-            self._grove = planner.planted(tables[: len(who)].cpu(), torch.from_numpy(self._lengths))
         return self._grove
+
+    def _before(self, who: Slots, lengths: Slots) -> Slots | None:
+        """Each row's place in the step before, if all were there and had one token fewer."""
+        if self._who is None or self._lengths is None:
+            return None
+        order = np.argsort(self._who)
+        places = order[np.searchsorted(self._who, who, sorter=order).clip(max=len(order) - 1)]
+        same = (self._who[places] == who) & (self._lengths[places] + 1 == lengths)
+        return places if same.all() else None
+
+
+def _options(config: VllmConfig) -> Options | None:
+    """What is asked of the forest, where the engine's other settings leave room for it."""
+    options = Options.of(config.additional_config)
+    plain = (
+        config.use_v2_model_runner  # the first one does not say which rows are which sequences
+        and config.parallel_config.decode_context_parallel_size == 1
+        and config.model_config.rswa_window is None
+        and config.speculative_config is None  # lengths on the host are exact
+        and not envs.VLLM_BATCH_INVARIANT  # what else is in the batch decides what is read together
+    )
+    if options and not plain:
+        logger.warning_once("forest attention: not with these settings of the engine; vLLM's attention runs")
+    return options if plain else None
 
 
 def _decodes_only(common: CommonAttentionMetadata) -> bool:
@@ -164,7 +191,7 @@ class ForestFlashImpl(FlashAttentionImpl):  # type: ignore[misc]
     ) -> Tensor:
         """Attention into `output`."""
         step: FlashStep | None = getattr(attn_metadata, "forest", None)
-        if step is None or output_scale is not None or not self._plain():
+        if step is None or output_scale is not None or not self.is_plain():
             stock: Tensor = super().forward(
                 layer, query, key, value, kv_cache, attn_metadata, output, output_scale, output_block_scale
             )
@@ -198,7 +225,7 @@ class ForestFlashImpl(FlashAttentionImpl):  # type: ignore[misc]
         )
         return output
 
-    def _plain(self) -> bool:
+    def is_plain(self) -> bool:
         """Whether this layer does nothing that the forest cannot."""
         return (
             self.attn_type == AttentionType.DECODER

@@ -8,7 +8,7 @@ each sequence attends to what follows its run. Their results are merged by their
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,6 +68,7 @@ class Groups:
     skipped: Int[Tensor, " rows"]
     widest: int
     longest: int
+    _nothing: list[tuple[Tensor, Tensor]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, runs: Sequence[Run], rows: int, block_size: int, device: torch.device) -> Groups:
@@ -80,7 +81,9 @@ class Groups:
                 skipped[row] = len(run)
 
         def held(values: list[Any], dtype: torch.dtype = torch.int32) -> Tensor:
-            return torch.tensor(values, dtype=dtype, device=device)
+            here = torch.tensor(values, dtype=dtype)
+            # From pinned memory, the host need not wait until the device gets to the copy.
+            return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here
 
         starts = [0]
         for who in members:
@@ -94,6 +97,15 @@ class Groups:
             widest=max(map(len, members)),
             longest=width * block_size,
         )
+
+    def nothing(self, own: Tensor, own_lse: Tensor) -> tuple[Tensor, Tensor]:
+        """Buffers for the results of runs. Rows without one merge with nothing: a log-sum-exp of -inf weighs 0.
+
+        They are made once, as layers run one after the other and write the same rows.
+        """
+        if not self._nothing:
+            self._nothing.append((torch.zeros_like(own), torch.full_like(own_lse, float("-inf"))))
+        return self._nothing[0]
 
 
 @dataclass(frozen=True)
@@ -136,7 +148,7 @@ def two_pass(
     """Decode attention into `output`. `options` go to `attend` as they are: scale, soft cap, version."""
     caches = {"k": key_cache, "v": value_cache, "return_softmax_lse": True, "causal": False, **options}
     shared, shared_lse = attend(
-        q=query[groups.rows],
+        q=query.index_select(0, groups.rows),
         cu_seqlens_q=groups.starts,
         max_seqlen_q=groups.widest,
         seqused_k=groups.lengths,
@@ -153,9 +165,7 @@ def two_pass(
         block_table=suffixes.tables,
         **caches,
     )[:2]
-    # Rows without a run merge with nothing: a log-sum-exp of -inf weighs 0.
-    prefix = torch.zeros_like(own)
-    prefix_lse = torch.full_like(own_lse, float("-inf"))
-    prefix[groups.rows] = shared
-    prefix_lse[:, groups.rows] = shared_lse
+    prefix, prefix_lse = groups.nothing(own, own_lse)
+    prefix.index_copy_(0, groups.rows, shared)
+    prefix_lse.index_copy_(1, groups.rows, shared_lse)
     merge(output, prefix, prefix_lse, own, own_lse)

@@ -98,6 +98,13 @@ def test_a_token_outside_the_vocabulary_has_no_probability_in_the_fused_kernel(c
     assert (found.logprob == -torch.inf).all() and (found.rank == 51).all()
 
 
+def test_a_single_row_and_a_bias_may_lie_apart_in_memory(case: Any, same: Any) -> None:
+    made = case.of(1, 16, 50, torch.float16).biased()
+    column = made.hidden.T.contiguous().T  # successive numbers, and a row is as far from the next as they are
+    bias = made.bias.repeat_interleave(2)[::2]
+    same(kernels.score(column, made.weight, made.targets, bias=bias, splits=1), made.exact(), 5e-6)
+
+
 def test_masked_tokens_have_no_weight_in_the_fused_kernel(case: Any, same: Any) -> None:
     made = case.of(4, 16, 300, torch.float16)
     bias = torch.zeros(300, dtype=torch.float16)
@@ -141,3 +148,14 @@ def test_what_the_fused_kernel_does_not_cover_goes_to_chunks(
     made = case.of(tokens, width, 50, dtype)
     assert kernels.covers(made.hidden, made.weight) is covered
     assert not kernels.covers(made.hidden, made.weight.T.contiguous().T)
+
+
+def test_the_fused_kernel_needs_alignment_and_shared_memory(
+    case: Any, on_hopper: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = case.of(3, 16, 50, torch.bfloat16)
+    shifted = made.hidden.new_zeros(3 * 16 + 1)[1:].view(3, 16)
+    assert not kernels.covers(shifted, made.weight)
+    for capability in ((8, 0), (9, 0), (10, 3), (12, 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        assert kernels.covers(made.hidden, made.weight) is (capability[0] in (9, 10))

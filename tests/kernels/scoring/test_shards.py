@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optillm_kernels.scoring import (
     Shard,
@@ -57,6 +57,7 @@ cuts = st.lists(st.integers(0, VOCAB), max_size=6).map(lambda inner: [0, *sorted
 kinds = st.sampled_from(["usual", "flat", "huge", "ties", "masked", "one hot", "rising"])
 
 
+@settings(deadline=None)
 @given(kind=kinds, cut=cuts, target=st.integers(0, VOCAB - 1), order=st.randoms(use_true_random=False))
 def test_any_split_in_any_order_is_the_whole(kind: str, cut: list[int], target: int, order: Any) -> None:
     logits, targets = logits_of(kind), torch.full((4,), target)
@@ -65,6 +66,7 @@ def test_any_split_in_any_order_is_the_whole(kind: str, cut: list[int], target: 
     close(combine_all(parts), folded(logits, targets, 0, VOCAB))
 
 
+@settings(deadline=None)
 @given(kind=kinds, one=st.integers(1, VOCAB - 2), other=st.integers(1, VOCAB - 2))
 def test_combining_is_commutative_and_associative(kind: str, one: int, other: int) -> None:
     logits, targets, (left, right) = logits_of(kind), torch.arange(4), sorted((one, other))
@@ -109,6 +111,7 @@ def test_shards_give_what_the_whole_gives(case: Any, same: Any, dtype: torch.dty
     same(sharded(made, ends, rows=5, columns=48), made.exact())
 
 
+@settings(deadline=None)
 @given(cut=st.lists(st.integers(1, 96), max_size=4, unique=True), seed=st.integers(0, 9))
 def test_a_head_may_be_cut_anywhere(case: Any, same: Any, cut: list[int], seed: int) -> None:
     made = case.of(3, 8, VOCAB, seed=seed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -111,6 +113,22 @@ def test_a_row_is_unsettled_where_the_list_is_too_short(how: dict[str, float], o
     flat = torch.zeros(1, 40)
     assert measure_and_draw(flat, draw(1, **how), 5)[2].item() is open_
     assert with_tile(flat, draw(1, **how), 5, SMALL)[2].item() is open_
+
+
+def test_seeds_and_positions_may_be_of_32_bits(rows: Rows) -> None:
+    logits, wide = rows("random", 300), draw(3)
+    wide = replace(wide, seed=torch.arange(3) - 1, position=torch.arange(3) * 7)
+    narrow = replace(wide, seed=wide.seed.int(), position=wide.position.int())
+    for run in (measure_and_draw, lambda x, d: with_tile(x, d, 16, SMALL)):
+        assert torch.equal(run(logits, narrow)[1], run(logits, wide)[1])
+
+
+@pytest.mark.parametrize("run", [measure_and_draw, with_tile])
+def test_a_masked_token_is_never_drawn(run: Callable[..., tuple[Any, ...]]) -> None:
+    n = 400
+    logits = torch.full((1, 200), -math.inf).index_fill(1, torch.tensor([77, 131, 190]), 0.0).expand(n, -1)
+    _, tokens, unsettled = run(logits, draw(n), 2, *[SMALL] * (run is with_tile))
+    assert not unsettled.any() and set(tokens.tolist()) == {77, 131, 190}
 
 
 def test_the_same_seed_and_position_draw_the_same_token_in_any_batch(rows: Rows) -> None:

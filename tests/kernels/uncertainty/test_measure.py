@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from optillm_kernels import uncertainty
 from optillm_kernels.uncertainty import Uncertainty, measure, reference
 
 from optillm_local.confidence import measures
@@ -83,6 +84,19 @@ def test_what_is_not_a_number_is_not_hidden(kernel: Callable[..., Uncertainty], 
     for found in (kernel(logits, 3), measure(logits, 3)):
         for name in ("logsumexp", "entropy", "varentropy", "self_certainty", "confidence"):
             assert getattr(found, name).isnan().tolist() == [False, True, False]
+
+
+def test_float64_is_measured_in_float64_on_a_gpu_too(monkeypatch: pytest.MonkeyPatch, rows: Rows) -> None:
+    monkeypatch.setattr(uncertainty, "use_triton", lambda tensor: True)
+    logits = rows("random", 50).double()
+    assert torch.equal(measure(logits, 3).entropy, reference.measure(logits, 3).entropy)
+    assert torch.equal(measure(logits.float(), 3).top_ids, reference.measure(logits, 3).top_ids)
+
+
+@pytest.mark.parametrize("vocab", [1, 2])
+def test_the_smallest_vocabularies_are_measured_too(kernel: Callable[..., Uncertainty], vocab: int) -> None:
+    logits = torch.arange(2.0 * vocab).view(2, vocab)
+    assert_agree(kernel(logits, 5), reference.measure(logits.double(), 5), logits)
 
 
 def test_no_rows_are_measured_too(kernel: Callable[..., Uncertainty]) -> None:

@@ -116,39 +116,79 @@ HELD = [[3, 4, 5, 20, 21], [3, 4, 6, 22, 23], [3, 4, 6, 24, 25], [9, 10, 26, 27]
 TABLES = torch.tensor([blocks + [0] * (8 - len(blocks)) for blocks in HELD], dtype=torch.int32)
 
 
-@pytest.mark.parametrize("route", ["two_pass", "triton"])
-def test_steps_of_the_gpu_builder_read_what_they_should(route: Any) -> None:
-    """Without a GPU the builder cannot be made, only what its steps need; attention is plain torch here."""
-    from optillm_kernels.vllm_plugin.forest_cuda import ForestFlashMetadataBuilder
-    from vllm.v1.attention.ops.merge_attn_states import merge_attn_states
+STARTS = torch.arange(6, dtype=torch.int32)
 
-    cache, starts = torch.randn(32, 2, 16, 16), torch.arange(6, dtype=torch.int32)
-    keys, values = cache.transpose(1, 2).chunk(2, dim=-1)
+
+def gpu_builder(route: Any) -> tuple[Any, Planner]:
+    """Without a GPU the builder cannot be made, only what its steps need."""
+    from optillm_kernels.vllm_plugin.forest_cuda import ForestFlashMetadataBuilder
+
     builder = object.__new__(ForestFlashMetadataBuilder)
     held = {"num_heads_q": 6, "num_heads_kv": 2, "block_size": 16, "device": torch.device("cpu")}
     vars(builder).update(held, _who=None, _lengths=None, _grove=None, _on_device=None)
-    planner = Planner(Options(min_saved_tokens=1, route=route), 16, 2, one_level=route == "two_pass")
+    return builder, Planner(Options(min_saved_tokens=1, route=route), 16, 2, one_level=route == "two_pass")
+
+
+def common_of(who: list[int], lengths: torch.Tensor, tables: torch.Tensor, prefilling: int = -1) -> Any:
+    """What the V2 runner says of a batch."""
+    rows = len(who)
+    return SimpleNamespace(
+        max_query_len=1, num_actual_tokens=rows, num_reqs=rows, causal=True, req_idx=np.array(who),
+        seq_lens=lengths, seq_lens_cpu_upper_bound=lengths, is_prefilling=torch.arange(rows) == prefilling,
+        mm_req_doc_ranges=None, block_table_tensor=tables, query_start_loc=STARTS[: rows + 1],
+    )  # fmt: skip
+
+
+def assert_read(step: Any, lengths: torch.Tensor, tables: torch.Tensor) -> None:
+    """What the step reads gives what plain attention gives."""
+    from vllm.v1.attention.ops.merge_attn_states import merge_attn_states
+
+    rows, cache = len(lengths), torch.randn(32, 2, 16, 16)
+    keys, values = cache.transpose(1, 2).chunk(2, dim=-1)
+    query, output = torch.randn(rows, 6, 8), torch.empty(rows, 6, 8)
+    if isinstance(step.work, Plan):
+        forest_attention(query, cache, step.work, lengths, scale=0.3, block_tables=tables, out=output)
+    else:
+        two_pass(
+            query, keys, values, output, *step.work,
+            attend=attend, merge=merge_attn_states, softmax_scale=0.3,
+        )  # fmt: skip
+    expected, _ = attend(
+        query, keys, values, cu_seqlens_q=STARTS[: rows + 1], seqused_k=lengths, max_seqlen_q=1, max_seqlen_k=128,
+        block_table=tables, softmax_scale=0.3,
+    )  # fmt: skip
+    assert torch.allclose(output, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("route", ["two_pass", "triton"])
+def test_steps_of_the_gpu_builder_read_what_they_should(route: Any) -> None:
+    builder, planner = gpu_builder(route)
     lengths, groves = torch.tensor([40, 50, 47, 33, 20], dtype=torch.int32), set()
     for _ in range(20):
-        common = SimpleNamespace(
-            max_query_len=1, num_actual_tokens=5, num_reqs=5, causal=True, req_idx=np.array([4, 2, 0, 1, 7]),
-            seq_lens=lengths, seq_lens_cpu_upper_bound=lengths, is_prefilling=torch.zeros(5, dtype=torch.bool),
-            mm_req_doc_ranges=None, block_table_tensor=TABLES, query_start_loc=starts,
-        )  # fmt: skip
-        step = builder._step(planner, common)
+        step = builder._step(planner, common_of([4, 2, 0, 1, 7], lengths, TABLES))
         groves.add(id(step.grove))
-        query, output = torch.randn(5, 6, 8), torch.empty(5, 6, 8)
-        if isinstance(step.work, Plan):
-            forest_attention(query, cache, step.work, lengths, scale=0.3, block_tables=TABLES, out=output)
-        else:
-            two_pass(
-                query, keys, values, output, *step.work,
-                attend=attend, merge=merge_attn_states, softmax_scale=0.3,
-            )  # fmt: skip
-        expected, _ = attend(
-            query, keys, values, cu_seqlens_q=starts, seqused_k=lengths, max_seqlen_q=1, max_seqlen_k=128,
-            block_table=TABLES, softmax_scale=0.3,
-        )  # fmt: skip
-        assert torch.allclose(output, expected, atol=1e-5)
+        assert_read(step, lengths, TABLES)
         lengths = lengths + 1
     assert len(groves) == 1
+
+
+@pytest.mark.parametrize("route", ["two_pass", "triton"])
+def test_who_left_or_moved_costs_no_copy_of_the_block_tables(route: Any) -> None:
+    builder, planner = gpu_builder(route)
+    lengths = torch.tensor([40, 50, 47, 33, 20], dtype=torch.int32)
+    builder._step(planner, common_of([4, 2, 0, 1, 7], lengths, TABLES))
+    builder._step(planner, common_of([4, 2, 0, 1, 7], lengths + 1, TABLES))
+    stay, unseen = [2, 4, 0], torch.empty(3, 8, dtype=torch.int32, device="meta")  # cannot be copied to the host
+    grove = builder._grove_of(planner, unseen, np.array([0, 7, 4]), (lengths[stay] + 2).numpy())
+    assert [set(node.sequences.tolist()) for node in grove.forest.nodes if node.shared] == [{0, 1, 2}, {0, 2}]
+    step = builder._step(planner, common_of([0, 7, 4], lengths[stay] + 3, TABLES[stay]))
+    assert step.grove is grove
+    assert_read(step, lengths[stay] + 3, TABLES[stay])
+
+
+def test_a_slot_that_changed_hands_is_looked_at_again() -> None:
+    builder, planner = gpu_builder("two_pass")
+    lengths = torch.tensor([40, 50], dtype=torch.int32)
+    first = builder._step(planner, common_of([4, 2], lengths, TABLES[:2]))
+    assert builder._step(planner, common_of([4, 2], lengths + 1, TABLES[:2], prefilling=1)) is None
+    assert builder._step(planner, common_of([4, 2], lengths + 2, TABLES[:2])).grove is not first.grove

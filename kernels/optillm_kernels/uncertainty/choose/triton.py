@@ -5,10 +5,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from optillm_kernels.uncertainty.merge.triton import BEYOND
 from optillm_kernels.uncertainty.stream.triton import LOG2E, NOTHING, SUMS, divisor
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["temperatures", "top_ps", "min_ps", "top_ks", "seeds", "positions"])
 def choose(
     logits,
     stride,
@@ -68,15 +69,12 @@ def choose(
 
     u = tl.rand(tl.load(seeds + row), tl.load(positions + row))
     weight = tl.where(kept, weight, 0.0)
-    aim = u * tl.sum(weight, 0)
-    chosen = tl.sum((listed & (tl.cumsum(weight, 0) <= aim)).to(tl.int32), 0)
-    chosen = tl.minimum(chosen, tl.max(tl.where(weight > 0, place, 0), 0))
+    chosen = _first_beyond(place, weight, tl.cumsum(weight, 0), u * tl.sum(weight, 0))
     token = tl.load(top_ids + row * k + chosen)
 
     if plain:
         aim = u * all_mass
-        slice_ = tl.sum((there & (tl.cumsum(mass, 0) <= aim)).to(tl.int32), 0)
-        slice_ = tl.minimum(slice_, tl.max(tl.where(mass > 0, part, 0), 0))
+        slice_ = _first_beyond(part, mass, tl.cumsum(mass, 0), aim)
         aim -= tl.sum(tl.where(part < slice_, mass, 0.0), 0)
         source = logits + row * stride
         token = _within(source, vocab, slice_ * size, largest, colder, aim, threads * width, steps).to(tl.int64)
@@ -85,9 +83,19 @@ def choose(
 
 
 @triton.jit
+def _first_beyond(at, weights, upto, aim):
+    """The first that has weight and whose cumulative weight exceeds `aim`; the last that has any, by rounding.
+
+    A scan adds in another order at every place: what weighs nothing may come out heavier than its neighbour.
+    """
+    first = tl.min(tl.where((weights > 0) & (upto > aim), at, BEYOND), 0)
+    return tl.minimum(first, tl.max(tl.where(weights > 0, at, 0), 0))
+
+
+@triton.jit
 def _within(source, vocab, start, largest, colder, aim, block: tl.constexpr, steps: tl.constexpr):
-    """The first token of a slice whose cumulative weight exceeds `aim`; the last that has any, by rounding."""
-    passed = tl.zeros((), tl.int32)
+    """The same of the tokens of a slice, a block at a time."""
+    first = tl.full((), BEYOND, tl.int32)
     last = tl.zeros((), tl.int32)
     reached = tl.zeros((), tl.float32)
     for step in range(steps):
@@ -95,7 +103,7 @@ def _within(source, vocab, start, largest, colder, aim, block: tl.constexpr, ste
         x = tl.load(source + at, mask=at < vocab, other=float("-inf")).to(tl.float32)
         weights = tl.exp2((x - largest) * colder)
         upto = reached + tl.cumsum(weights, 0)
-        passed += tl.sum(((at < vocab) & (upto <= aim)).to(tl.int32), 0)
+        first = tl.minimum(first, tl.min(tl.where((weights > 0) & (upto > aim), at, BEYOND), 0))
         last = tl.maximum(last, tl.max(tl.where(weights > 0, at, 0), 0))
         reached += tl.sum(weights, 0)
-    return tl.minimum(start + passed, last)
+    return tl.minimum(first, last)

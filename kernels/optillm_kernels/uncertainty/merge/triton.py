@@ -24,7 +24,7 @@ def _value(key):
     return (key ^ ((key >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])  # a batch of another size must compile nothing
 def merge(
     logits,
     stride,
@@ -68,7 +68,7 @@ def merge(
     tl.store(statistics + row, largest + log_mass)
     tl.store(statistics + rows + row, log_mass - mean * LN2)
     tl.store(statistics + 2 * rows + row, tl.maximum(square - mean * mean, 0.0) * (LN2 * LN2) + 0 * log_mass)
-    uniform = largest - average + log_mass - tl.log2(vocab.to(tl.float32)) * LN2
+    uniform = largest - average + log_mass - tl.log2(tl.full((), vocab, tl.float32)) * LN2
     tl.store(statistics + 3 * rows + row, tl.where(average == float("-inf"), float("inf"), uniform))
 
     group = tl.arange(0, groups)

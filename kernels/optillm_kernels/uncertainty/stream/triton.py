@@ -12,7 +12,7 @@ NOTHING = tl.constexpr(-1e30)  # finite, so that differences of it are numbers
 FAINT = tl.constexpr(-200.0)  # 2 to this is 0 in float32, and 0 times this is 0, which it is not for -inf
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["temperatures"])
 def stream(
     logits,
     stride,
