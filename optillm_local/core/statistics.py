@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 COLUMNS = (
     "confidence",
@@ -42,6 +43,8 @@ class TokenStatistics:
         return type(self)(self.values[tokens])
 
     def __eq__(self, other: object) -> bool:
+        import numpy as np  # here, so that the command line starts without it
+
         return isinstance(other, TokenStatistics) and np.array_equal(self.values, other.values, equal_nan=True)
 
     def __hash__(self) -> int:
@@ -49,16 +52,20 @@ class TokenStatistics:
 
     def of(self, column: str) -> NDArray[np.float64]:
         """One of COLUMNS: [tokens]."""
-        return self.values[:, COLUMNS.index(column)].astype(np.float64)
+        return self.values[:, COLUMNS.index(column)].astype("float64")
 
     @classmethod
     def unknown(cls, tokens: int) -> Self:
         """Of tokens that nothing is known of."""
+        import numpy as np
+
         return cls(np.full((tokens, len(COLUMNS)), math.nan, dtype=np.float32))
 
     @classmethod
     def joined(cls, pieces: Iterable[TokenStatistics]) -> Self:
         """Of successive pieces."""
+        import numpy as np
+
         return cls(np.concatenate([cls.unknown(0).values, *(piece.values for piece in pieces)]))
 
 
