@@ -28,9 +28,8 @@ from typing import Any
 import anyio
 import numpy as np
 from records import RESULTS, append
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from tables import table
 from tasks import progress_bar
 
 from optillm_local import EngineSettings, Message, Prompt, VLLMClient
@@ -262,15 +261,6 @@ async def measured(options: argparse.Namespace, done: Callable[[], object]) -> A
             yield "order", await order(client, options.groups, options.siblings, done)
         if "layout" in options.parts:
             yield "layout", await layout(client, done)
-
-
-def table(name: str, found: Found) -> Table:
-    """A part, one row for each way."""
-    columns = list(next(iter(found.values())))
-    shown = Table(name, *columns, box=SIMPLE, padding=0)
-    for way, row in found.items():
-        shown.add_row(way, *(str(row[column]) for column in columns))
-    return shown
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

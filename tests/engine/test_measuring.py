@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from optillm_local import Prompt, asolve
 from optillm_local.confidence import measures
 from optillm_local.core.completion import Completed, OutputTextDelta
 from optillm_local.core.concurrency import each
-from optillm_local.core.errors import InvalidConfiguration
+from optillm_local.core.errors import InvalidConfiguration, RequestRejected
 from optillm_local.core.prompt import Sampling
 from optillm_local.core.statistics import COLUMNS, Floor
 from optillm_local.engine import EngineSettings, VLLMClient
@@ -119,6 +120,22 @@ async def test_an_aborted_sequence_keeps_what_was_measured(engine: VLLMClient) -
                 assert len(event.completion.statistics) == len(event.completion.token_ids)
             elif event.token_ids:
                 group.stop(index)
+
+
+async def test_rows_come_back_however_a_group_ends(engine: VLLMClient) -> None:
+    assert engine._measuring is not None
+    arena = engine._measuring._arena
+    asked, free = QUESTION.but(statistics=20), list(arena._free)
+    for refused in ({"statistics": 21}, {"logprobs": 21}):
+        with pytest.raises(RequestRejected, match="at most 20"):
+            async with engine.generate([asked, asked, asked.but(**refused)]):
+                pass
+    with pytest.raises(RequestRejected, match="adapter"):
+        await engine.sample(replace(asked, adapter="none"), n=3)
+    async with engine.generate(asked.but(max_tokens=200).fan(3)) as group:
+        await anext(group)
+    await engine.sample(asked, n=3)
+    assert arena._free == free
 
 
 async def test_where_it_cannot_be_measured_alternatives_are_listed(engine: VLLMClient) -> None:

@@ -19,7 +19,8 @@ COLUMNS = 9
 SPARE = 0
 """The row that takes what belongs to no token: it is nobody's, and nobody reads it."""
 
-_ROWS = 1 << 22  # 256 sequences of 16 thousand tokens; memory is taken only for rows that are written; a GPU maps it all, 150 MB
+# 256 sequences of 16 thousand tokens. Only rows that are written take memory; where a GPU maps it, all 150 MB do.
+_ROWS = 1 << 22
 _ROW_BYTES = COLUMNS * 4
 
 

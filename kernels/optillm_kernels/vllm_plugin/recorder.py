@@ -83,6 +83,7 @@ class Recorder:
         self._floors: set[int] = set()
         self._asks: dict[int, Ask] = {}
         self._arenas: dict[str, Tensor] = {}
+        self._memory: list[Tensor] = []  # of the arenas: a device's view does not keep it mapped
 
     def admit(self, slot: int, ask: Ask) -> None:
         """A request takes a slot; whatever its last owner left there is gone."""
@@ -153,7 +154,8 @@ class Recorder:
 
     def _arena(self, path: str) -> Float[Tensor, "arena columns"]:
         if path not in self._arenas:
-            self._arenas[path] = _on_device(torch.from_numpy(attached(path)), self._device)
+            self._memory.append(torch.from_numpy(attached(path)))
+            self._arenas[path] = _on_device(self._memory[-1], self._device)
         return self._arenas[path]
 
     def _ended(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optillm_kernels.uncertainty import measure
 from optillm_kernels.vllm_plugin.arena import Arena
 from optillm_kernels.vllm_plugin.recorder import Ask
 
@@ -46,9 +47,11 @@ class Runner:
 
     def __init__(self) -> None:
         self.processor, self.builder = processor_v1(), BatchUpdateBuilder()
-        self.rows: list[tuple[int, list[int]] | None] = []  # (first row of the arena, output)
+        self.rows: list[tuple[int | None, list[int]] | None] = []  # (first row of the arena, output)
 
-    def step(self, gone: set[int], new: list[tuple[int, SamplingParams]], swaps: list[tuple[int, int]]) -> None:
+    def step(
+        self, gone: set[int], new: list[tuple[int | None, SamplingParams]], swaps: list[tuple[int, int]]
+    ) -> None:
         for row in gone:
             self.rows[row] = None
             self.builder.removed_append(row)
@@ -75,7 +78,7 @@ class Runner:
             self.rows[target], self.rows[last] = self.rows[last], None  # type: ignore[index]
             self.builder.moved.append((last, target, MoveDirectionality.UNIDIRECTIONAL))  # type: ignore[arg-type]
             last -= 1
-        self.rows = [row for row in self.rows if row]
+        self.rows = [row for row in self.rows if row is not None]
 
 
 @settings(max_examples=60, deadline=None)
@@ -86,20 +89,23 @@ def test_wherever_a_request_stands_its_own_rows_are_written(arena: Arena, data: 
         batch = len(runner.rows)
         gone = data.draw(st.sets(st.integers(0, batch - 1))) if batch else set()
         free = SLOTS - batch + len(gone)
-        asks = data.draw(st.lists(st.booleans(), max_size=free))
-        new = [(first, asking(arena, first) if ask else SamplingParams()) for ask, first in zip(asks, firsts)]  # noqa: B905
+        asks = [next(firsts) if ask else None for ask in data.draw(st.lists(st.booleans(), max_size=free))]
+        new = [(first, asking(arena, first) if first else SamplingParams()) for first in asks]
         left = batch - len(gone) + len(new)
-        swap = st.tuples(st.integers(0, left - 1), st.integers(0, left - 1)).filter(lambda pair: pair[0] != pair[1])
+        swap = st.tuples(st.integers(0, left - 1), st.integers(0, left - 1)).filter(
+            lambda pair: pair[0] != pair[1]
+        )
         runner.step(gone, new, data.draw(st.lists(swap, max_size=2)) if left > 1 else [])
         arena.values[:] = 0
         logits = torch.randn(left, 11)
         runner.processor.apply(logits)
-        at = [(row, *found) for row, found in enumerate(runner.rows) if found]
-        expected = {first + len(out): row for row, first, out in at if row in runner.processor._at}
-        assert set(arena.values[1:].any(axis=1).nonzero()[0] + 1) == set(expected)
-        for row in expected.values():
-            runner.rows[row][1].append(7)  # type: ignore[index]
-        assert len(set(runner.processor._free)) == SLOTS - len(expected)
+        asked = [(row, first, out) for row, (first, out) in enumerate(filter(None, runner.rows)) if first]
+        assert (arena.values[1:].any(axis=1).nonzero()[0] + 1).tolist() == sorted(f + len(o) for _, f, o in asked)
+        for row, first, output in asked:
+            confidence = measure(logits[row : row + 1], 4).confidence.item()
+            assert arena.values[first + len(output), 0] == pytest.approx(confidence, abs=1e-5)
+            output.append(7)
+        assert len(set(runner.processor._free)) == SLOTS - len(asked)
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -118,7 +124,10 @@ def test_parts_of_a_prompt_are_not_held_against_a_sequence(arena: Arena, parts: 
 
 def test_the_second_runner_counts_tokens_from_the_prompt(arena: Arena) -> None:
     arena.values[:] = 0
-    lengths = {"prompt_len": [5, 5, 9, 5], "prefill_len": [5, 8, 9, 8]}  # slots 1 and 3 resume with three tokens drawn
+    lengths = {
+        "prompt_len": [5, 5, 9, 5],
+        "prefill_len": [5, 8, 9, 8],
+    }  # slots 1 and 3 resume with three tokens drawn
     buffers = {name: SimpleNamespace(gpu=torch.tensor(values)) for name, values in lengths.items()}
     state: Any = SimpleNamespace(max_num_reqs=4, device=torch.device("cpu"), **buffers)
     processor = logits_v2.RecordingProcessor(SimpleNamespace(), state)  # type: ignore[arg-type]

@@ -74,6 +74,14 @@ def test_a_floor_that_cannot_be_kept_ends_nothing(arena: Arena, recorder: Record
     assert torch.equal(step(recorder, FLAT[None], [0], [0], [0]), FLAT[None])
 
 
+def test_a_sequence_as_sure_as_its_floor_goes_on(arena: Arena, recorder: Recorder) -> None:
+    for seed in range(8):  # float32 is above the floor about as often as below
+        rows = torch.randn(3, 11, generator=torch.Generator().manual_seed(seed))
+        floor = measure(rows, 4).confidence.double().mean().item()
+        recorder.admit(0, ask(arena, 10, threshold=floor * (1 - 1e-9), window=3))
+        assert not any(step(recorder, row[None], [0], [0], [at]).isinf().any() for at, row in enumerate(rows))
+
+
 def test_whoever_takes_a_slot_starts_afresh(arena: Arena, recorder: Recorder) -> None:
     recorder.admit(0, ask(arena, 10, threshold=4.0, window=1))
     assert step(recorder, FLAT[None], [0], [0], [0]).isinf().any()
