@@ -18,11 +18,13 @@ from optillm_local.run import Result, asolve, solve
 
 if TYPE_CHECKING:
     from optillm_local.engine import EngineSettings, VLLMClient
+    from optillm_local.openai import AsyncOpenAI, OpenAI
     from optillm_local.optimizers.mars import Mars, MarsConfig, MarsOutput
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncOpenAI",
     "Budget",
     "Choice",
     "Completion",
@@ -33,6 +35,7 @@ __all__ = [
     "MarsOutput",
     "Message",
     "ModelClient",
+    "OpenAI",
     "Optimizer",
     "Prompt",
     "Result",
@@ -51,6 +54,8 @@ __all__ = [
 
 
 _LAZY = {
+    "AsyncOpenAI": "optillm_local.openai",
+    "OpenAI": "optillm_local.openai",
     "EngineSettings": "optillm_local.engine",
     "VLLMClient": "optillm_local.engine",
     "Mars": "optillm_local.optimizers.mars",
@@ -60,7 +65,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when it is asked for: without the engine the package needs neither torch nor vllm."""
+    """Imported when it is asked for: without the engine the package needs neither torch nor vllm nor openai."""
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

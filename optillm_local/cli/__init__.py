@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from optillm_local.cli import doctor, optimizers, solve
+from optillm_local.cli import doctor, optimizers, serve, solve
 from optillm_local.cli.engine import ClientFactory
 from optillm_local.cli.failures import quiet_logging, reported
 from optillm_local.run import versions
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("solve")(solve.command)
+app.command("serve")(serve.command)
 app.command("optimizers")(optimizers.command)
 app.command("doctor")(doctor.command)
 
@@ -65,6 +66,8 @@ def _root(
     [bold]Try[/bold]
 
     [cyan]optillm-local solve "What is 12 * 13?"[/cyan]  five agents vote, on the embedded model
+
+    [cyan]optillm-local serve[/cyan]  the same over OpenAI's HTTP API
 
     [cyan]optillm-local optimizers[/cyan]  what else can decide, and its options
 

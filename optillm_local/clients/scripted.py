@@ -97,7 +97,9 @@ class _Steps:
 
 
 class ScriptedClient(StreamingClient):
-    """Answers from a script.
+    """Answers from a script, whatever `logit_bias`, `response_format` and `tools` say.
+
+    What was asked is kept in `prompts`, in order.
 
     Args:
         answers: a function of the prompt (its `sampling.seed` tells siblings apart); or texts, one per sequence in

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import random
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from optillm_local.core.errors import RequestRejected, did_you_mean
+from optillm_local.core.formats import JsonObject, ResponseFormat
 from optillm_local.core.statistics import Floor
 
 Role = Literal["system", "user", "assistant"]
@@ -69,8 +70,12 @@ class Sampling:
             listing them; a client that cannot measure lists them.
         floor: a client that measures ends a sequence as `abort` at the token where its confidence falls below;
             whoever asks has to watch as well: others do not, nor does it over more than 2048 tokens, with
-            penalties, or where the model has no end token. Needs `statistics`.
+            penalties, `logit_bias` or `response_format`, or where the model has no end token. Needs `statistics`.
         presence_penalty, frequency_penalty: as in the OpenAI API, -2 to 2.
+        logit_bias: what is added to the logits of tokens, by id, -100 to 100; a mapping becomes pairs in the order
+            of the ids. Log-probabilities are those before it.
+        response_format: the form the answer must have; it begins at once, without a thought before it.
+            Log-probabilities are over the tokens that the form allows: all others have minus infinity.
     """
 
     temperature: float = 1.0
@@ -85,6 +90,8 @@ class Sampling:
     floor: Floor | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
+    response_format: ResponseFormat | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -109,6 +116,9 @@ class Sampling:
             self._whole("seed", 0)
         if any(not isinstance(text, str) or not text for text in self.stop):
             raise RequestRejected("stop", self.stop, "every stop text must be a non-empty string")
+        object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
+        if not isinstance(self.response_format, ResponseFormat | None):
+            raise RequestRejected("response_format", self.response_format, "pass a ResponseFormat(kind, value)")
 
     def _check_floor(self, floor: Floor) -> None:
         if self.statistics is None:
@@ -131,6 +141,11 @@ class Sampling:
             raise RequestRejected(name, value, "must be a whole number")
         if not low <= value < 2**63:
             raise RequestRejected(name, value, f"must be at least {low} and fit into 64 bits")
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether penalties, biases or a format change the model's logits."""
+        return bool(self.presence_penalty or self.frequency_penalty or self.logit_bias or self.response_format)
 
     @property
     def alternatives(self) -> int | None:
@@ -162,6 +177,8 @@ class Prompt:
         instructions: if given, stands in for the system message.
         log_tag: appears in events and logs beside what this prompt produced.
         adapter: name of the LoRA module to answer with; None is the model itself.
+        tools: what the model may call, each a JSON object such as the OpenAI API takes, for its chat template to
+            present. A call comes back as text, in the model's own notation.
     """
 
     messages: tuple[Message, ...]
@@ -169,6 +186,7 @@ class Prompt:
     instructions: str | None = None
     log_tag: str | None = None
     adapter: str | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.messages, str):
@@ -178,6 +196,9 @@ class Prompt:
             raise RequestRejected("messages", (), "a prompt needs at least one message")
         if all(not m.content and not m.token_ids for m in self.messages):
             raise RequestRejected("messages", self.messages, "every message is empty; ask something")
+        if not isinstance(self.tools, list | tuple):
+            raise RequestRejected("tools", self.tools, "pass a sequence of tools")
+        object.__setattr__(self, "tools", tuple(JsonObject.of("tools", tool) for tool in self.tools))
 
     @classmethod
     def of(cls, query: str | Prompt | Iterable[Message], *, system: str | None = None, **sampling: Any) -> Prompt:
@@ -256,3 +277,19 @@ class Prompt:
             raise RequestRejected("n", n, "must be a whole number of at least 1")
         seed = self.sampling.seed
         return [self if seed is None else self.but(seed=seed + i) for i in range(n)]
+
+
+def _biases(given: Any) -> tuple[tuple[int, float], ...]:
+    """What is added to the logits of tokens, in the order of their ids."""
+    try:
+        biases = dict(given or ())
+    except (TypeError, ValueError):
+        raise RequestRejected("logit_bias", given, "pass a mapping from token ids to biases") from None
+    for token, bias in biases.items():
+        if not isinstance(token, int) or isinstance(token, bool) or token < 0:
+            raise RequestRejected(
+                "logit_bias", given, f"{token!r} is no token id: those are whole numbers from 0 on"
+            )
+        if not isinstance(bias, int | float) or isinstance(bias, bool) or not -100 <= bias <= 100:
+            raise RequestRejected("logit_bias", given, f"of token {token}, must be a number between -100 and 100")
+    return tuple(sorted((token, float(bias)) for token, bias in biases.items()))

@@ -92,7 +92,7 @@ class AsyncHandle(EngineHandle):
                 if self._engine.errored:
                     raise
                 await self._engine.abort([request.id])  # it may be half registered
-                request.put(refused(error))
+                request.put(refused(request, error))
                 continue
             # Outputs go straight to the reader instead of through a collector and one task per request.
             state = self._engine.output_processor.request_states.get(collector.request_id)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from optillm_local.core.errors import RequestRejected
+from optillm_local.core.formats import JsonObject
 from optillm_local.core.prompt import Message
 from optillm_local.core.thinking import CLOSE, OPEN, is_thinking
 
@@ -28,26 +29,31 @@ class ChatRenderer:
     def __init__(self, tokenizer: Any, template_options: Mapping[str, Any]) -> None:
         self._tokenizer = tokenizer
         self._options = dict(template_options)
-        self._has_template = bool(getattr(tokenizer, "chat_template", None))
+        template = getattr(tokenizer, "chat_template", None)
+        self._has_template = bool(template)
+        self._shows_tools = "tools" in str(template)
         self._special = frozenset(tokenizer.all_special_ids)
 
-    def render(self, messages: Sequence[Message], *, think: bool = True) -> Rendered:
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, think: bool = True
+    ) -> Rendered:
         """Token ids of a conversation, ready for the model to answer, or to continue its last message.
 
         With `think=False` the answer begins at once: models that think first are told not to, and a thought that
         the template opens is closed again. What is read from the next token is then the answer.
 
         Raises:
-            RequestRejected: the template refuses the conversation.
+            RequestRejected: the template refuses the conversation, or has no place for tools.
         """
-        options = self._options if think else {**self._options, "enable_thinking": False}
+        history = {**self._options, **self._presented(tools)}
+        options = history if think else {**history, "enable_thinking": False}
         plain = [{"role": m.role, "content": m.content} for m in messages]
         marked = [{**turn, "content": content} for content, turn in zip(_marks(messages), plain, strict=True)]
         marks = {_mark(i): i for i, m in enumerate(messages) if m.token_ids}
         text = self._apply(marked, options)
         if any(text.count(mark) != 1 for mark in marks):  # a template that rewrites old turns: text must do
             text, marks = self._apply(plain, options), {}
-        ids = self._spliced(messages, marked, marks, text)
+        ids = self._spliced(messages, marked, marks, text, history)
         continued = messages[-1].role == "assistant"
         if continued and messages[-1].token_ids and not messages[-1].appended and ids[-1] in self._special:
             ids.pop()  # to write on, the end of the turn must go
@@ -55,6 +61,14 @@ class ChatRenderer:
         if opened and not think and not continued:
             ids, opened = ids + self._encode(f"\n{CLOSE}\n\n"), False
         return Rendered(ids, opened)
+
+    def _presented(self, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Tools as an option of the template: plain, since templates write them as JSON."""
+        if tools and not self._shows_tools:
+            raise RequestRejected(
+                "tools", f"{len(tools)} tools", "the model's chat template has no place for them; leave them out"
+            )
+        return {"tools": [JsonObject.of("tools", tool).plain() for tool in tools]} if tools else {}
 
     def _opens_thinking(self, messages: Sequence[Message], text: str) -> bool:
         """Whether the prompt ends inside a thinking tag that the template or the last message opens."""
@@ -81,14 +95,19 @@ class ChatRenderer:
         return rendered
 
     def _spliced(
-        self, messages: Sequence[Message], marked: list[dict[str, str]], marks: Mapping[str, int], text: str
+        self,
+        messages: Sequence[Message],
+        marked: list[dict[str, str]],
+        marks: Mapping[str, int],
+        text: str,
+        options: Mapping[str, Any],
     ) -> list[int]:
         bos = None if self._has_template else self._tokenizer.bos_token_id  # templates bring their own
         ids: list[int] = [] if bos is None else [bos]
         last = ""
         for mark, turn in marks.items():
             before, _, text = text.partition(mark)
-            asked = self._as_asked(marked[:turn], last) or before
+            asked = self._as_asked(marked[:turn], last, options) or before
             if messages[turn].content.startswith(OPEN):  # it opens its thought itself
                 asked = _unopened(asked)
             ids += self._after_generated(ids, asked)
@@ -99,7 +118,7 @@ class ChatRenderer:
             last = mark
         return ids + self._after_generated(ids, text)
 
-    def _as_asked(self, earlier: list[dict[str, str]], last_mark: str) -> str:
+    def _as_asked(self, earlier: list[dict[str, str]], last_mark: str, options: Mapping[str, Any]) -> str:
         """The text a turn was generated after, from the last mark on.
 
         It is not always what stands before that turn in a history: where the template opens a thought for the
@@ -107,7 +126,7 @@ class ChatRenderer:
         """
         if not earlier or earlier[-1]["role"] == "assistant":
             return ""
-        asked = self._apply(earlier, self._options)
+        asked = self._apply(earlier, options)
         return asked.partition(last_mark)[2] if last_mark else asked
 
     def _after_generated(self, ids: list[int], text: str) -> list[int]:

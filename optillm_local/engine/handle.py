@@ -37,9 +37,13 @@ class EngineRequest:
     lora: LoRARequest | None = None
 
 
-def refused(error: Exception) -> RequestRejected:
-    """What a request is told that the engine does not take; vLLM says which value it minds."""
-    return RequestRejected("request", type(error).__name__, f"the engine refuses it: {error}")
+def refused(request: EngineRequest, error: Exception) -> RequestRejected:
+    """What a request is told that the engine does not take; vLLM says which value it minds.
+
+    All but the form of the answer has been checked by then.
+    """
+    field = "response_format" if request.params.structured_outputs else "request"
+    return RequestRejected(field, type(error).__name__, f"the engine refuses it: {error}")
 
 
 def deliver_to(request: EngineRequest, state: Any) -> None:

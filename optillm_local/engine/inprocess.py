@@ -114,7 +114,7 @@ class InprocessHandle(EngineHandle):
                 )
             except Exception as error:  # this one is refused; its neighbours are unharmed
                 self._engine.abort_request([request.id])  # it may be half registered
-                request.put(refused(error))
+                request.put(refused(request, error))
             else:
                 # With a queue in its state, vLLM hands over every output as it is made, the last one of an
                 # aborted request included; without one, `step` returns outputs and an abort returns nothing.

@@ -55,9 +55,10 @@ class Measuring:
     def tape(self, sampling: Sampling, prompt_tokens: int) -> Tape | None:
         """For one sequence; None if it does not ask, or if it must list alternatives instead.
 
-        Penalties change the logits before they can be measured, and there may be no room for so many tokens.
+        Penalties, biases and formats change the logits before they can be measured, and there may be no room for
+        so many tokens.
         """
-        if sampling.statistics is None or sampling.presence_penalty or sampling.frequency_penalty:
+        if sampling.statistics is None or sampling.reshapes:
             return None
         from optillm_kernels.vllm_plugin.recorder import Ask
 

@@ -24,6 +24,7 @@ from optillm_local.core.completion import (
 )
 from optillm_local.core.concurrency import UNNEEDED
 from optillm_local.core.errors import ClientError, InvalidConfiguration, RequestRejected, did_you_mean
+from optillm_local.core.formats import JsonObject, ResponseFormat
 from optillm_local.core.generation import Generation
 from optillm_local.core.prompt import Prompt, Sampling
 from optillm_local.core.thinking import CLOSE, OPEN, split_thinking
@@ -38,6 +39,9 @@ from optillm_local.engine.start import model_name, start_engine
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
     from vllm.lora.request import LoRARequest
+    from vllm.sampling_params import StructuredOutputsParams
+
+_MOST_BIASES = 1024  # of vLLM's V2 model runner, which more would take down
 
 
 class VLLMClient(ModelClient):
@@ -69,6 +73,7 @@ class VLLMClient(ModelClient):
         self.tokenizer = self._handle.tokenizer
         config = self._handle.config
         self.max_model_len: int = config.model_config.max_model_len
+        self._vocabulary: int = config.model_config.get_vocab_size()
         self._runner_v2: bool = config.use_v2_model_runner
         self._chat = ChatRenderer(self.tokenizer, self.settings.chat_template_kwargs)
         self._top_k_running = self._label_reads_running = 0
@@ -98,22 +103,27 @@ class VLLMClient(ModelClient):
         """The token ids a prompt reaches the engine as.
 
         Raises:
-            RequestRejected: longer than the model's context, or refused by its chat template.
+            RequestRejected: longer than the model's context, refused by its chat template, or to be answered in a
+                form but inside a thought.
         """
         return self._render(prompt).ids
 
     def _render(self, prompt: Prompt, *, think: bool = True) -> Rendered:
-        rendered = self._chat.render(prompt.conversation, think=think)
+        form = prompt.sampling.response_format
+        rendered = self._chat.render(prompt.conversation, prompt.tools, think=think and form is None)
+        if think and form is not None and rendered.opens_thinking:
+            raise RequestRejected("response_format", form.kind, f"close the thought it would be in with {CLOSE}")
         self._check_length(len(rendered.ids))
         return rendered
 
     @asynccontextmanager
     async def _open(self, prompts: Sequence[Prompt], report_every: int) -> AsyncIterator[Generation]:
+        shown = [(p.conversation, p.tools, p.sampling.response_format is None) for p in prompts]
         rendered: dict[Any, Rendered] = {}
-        for prompt in prompts:  # siblings share their messages
-            if prompt.conversation not in rendered:
-                rendered[prompt.conversation] = self._render(prompt)
-        asked = [rendered[prompt.conversation] for prompt in prompts]
+        for key, prompt in zip(shown, prompts, strict=True):  # siblings share their messages
+            if key not in rendered:
+                rendered[key] = self._render(prompt)
+        asked = [rendered[key] for key in shown]
         ids, opened = [one.ids for one in asked], [one.opens_thinking for one in asked]
         with self._taped(prompts, ids) as tapes:
             params = [self._params(p.sampling, tape, report_every) for p, tape in zip(prompts, tapes, strict=True)]
@@ -224,10 +234,26 @@ class VLLMClient(ModelClient):
             extra_args=None if tape is None else tape.ask.packed(),
             presence_penalty=sampling.presence_penalty,
             frequency_penalty=sampling.frequency_penalty,
+            logit_bias=self._bias(sampling),
+            structured_outputs=_form(sampling.response_format),
             output_kind=RequestOutputKind.DELTA,
             stream_interval=report_every,
             skip_clone=True,
         )
+
+    def _bias(self, sampling: Sampling) -> dict[int, float] | None:
+        biases = dict(sampling.logit_bias)
+        if not biases:
+            return None
+        if self.settings.speculative_config:
+            raise RequestRejected(
+                "logit_bias", biases, "not with speculative decoding; leave out the setting speculative_config"
+            )
+        if len(biases) > _MOST_BIASES:
+            raise RequestRejected("logit_bias", f"{len(biases)} tokens", f"at most {_MOST_BIASES}; name fewer")
+        if (last := max(biases)) >= self._vocabulary:
+            raise RequestRejected("logit_bias", last, f"the model's token ids end at {self._vocabulary - 1}")
+        return biases
 
     def _lora(self, adapter: str | None) -> LoRARequest | None:
         if adapter is None:
@@ -313,6 +339,23 @@ class _Sequences(Generation):
         begun = self._opened[index] or OPEN not in self._tokenizer.decode(ids, skip_special_tokens=False)
         start = 0 if begun else _tokens_until(self._tokenizer, ids, OPEN)
         return _tokens_until(self._tokenizer, ids, CLOSE) - start
+
+
+def _form(asked: ResponseFormat | None) -> StructuredOutputsParams | None:
+    """What a response format is to vLLM."""
+    if asked is None:
+        return None
+    from vllm.sampling_params import StructuredOutputsParams
+
+    match asked.value:
+        case JsonObject() as schema:
+            return StructuredOutputsParams(json=schema.text)
+        case str() as regex:
+            return StructuredOutputsParams(regex=regex)
+        case tuple() as texts:
+            return StructuredOutputsParams(choice=list(texts))
+        case _:
+            return StructuredOutputsParams(json_object=True)
 
 
 def _tokens_until(tokenizer: Any, ids: list[int], tag: str) -> int:

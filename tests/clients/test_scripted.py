@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ from optillm_local.clients import Reply
 from optillm_local.core.concurrency import each
 from optillm_local.core.errors import ClientError, EngineDead, InvalidConfiguration
 from optillm_local.core.events import EVENT
+from optillm_local.core.formats import ResponseFormat
 
 QUESTION = Prompt.of("What is 2 + 2?", seed=0)
 
@@ -265,3 +267,11 @@ async def test_the_clock_waits_for_work_that_is_no_models() -> None:
         tasks.start_soon(client.sample, Prompt.of("?"))
         tasks.start_soon(work)
     assert client.clock() >= 50
+
+
+async def test_it_says_what_it_is_told_in_whatever_form_it_is_asked() -> None:
+    client = ScriptedClient(["no JSON"])
+    form = ResponseFormat("json_object")
+    asked = replace(QUESTION.but(logit_bias={7: -100}, response_format=form), tools=({"type": "function"},))
+    assert await say(client, asked) == "no JSON"
+    assert client.prompts == [asked]

@@ -1,13 +1,14 @@
 """What is asked: messages, sampling, and what is refused before it reaches an engine."""
 
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
 
 from optillm_local import Message, Prompt, Sampling
 from optillm_local.core.errors import RequestRejected
+from optillm_local.core.formats import ResponseFormat
 from optillm_local.core.statistics import Floor
 
 NAN, INF = math.nan, math.inf
@@ -29,6 +30,13 @@ CHAT = Prompt((Message("system", "Be brief."), Message("user", "2 + 2?")))
         *((field, False, "whole number") for field in ("top_k", "logprobs", "seed")),
         ("stop", "###", r"\('###',\)"),
         *(("stop", bad, "non-empty") for bad in (("",), (None,), ("ok", 3))),
+        *(("logit_bias", bad, "a mapping from token ids") for bad in (7, "no", [1, 2])),
+        *(("logit_bias", {bad: 1.0}, "no token id") for bad in ("7", -1, True, 1.5, None)),
+        *(
+            ("logit_bias", {7: bad}, "of token 7.*-100 and 100")
+            for bad in (101, -100.5, NAN, INF, "1", True, None)
+        ),
+        *(("response_format", bad, "pass a ResponseFormat") for bad in ("json_object", {"type": "text"})),
     ],
 )
 def test_a_sampling_value_that_cannot_work_is_refused_by_name_with_a_remedy(
@@ -64,7 +72,11 @@ def test_an_assistant_turn_of_tokens_alone_is_something() -> None:
     assert Prompt((Message("assistant", "", (7,)),)).question == ""
 
 
-@pytest.mark.parametrize("value", [CHAT, CHAT.sampling, CHAT.messages[0]])
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+FORMED = replace(CHAT.but(logit_bias={7: 1}, response_format=ResponseFormat("choice", ["4", "5"])), tools=[TOOL])
+
+
+@pytest.mark.parametrize("value", [CHAT, CHAT.sampling, CHAT.messages[0], FORMED, FORMED.sampling])
 def test_prompts_are_frozen_and_hashable(value: Any) -> None:
     with pytest.raises(FrozenInstanceError):
         setattr(value, value.__slots__[0], None)
@@ -74,6 +86,43 @@ def test_prompts_are_frozen_and_hashable(value: Any) -> None:
 def test_lists_become_tuples() -> None:
     assert Sampling(stop=["a", "b"]).stop == ("a", "b")
     assert Prompt([Message("user", "hi")]) == Prompt.of("hi")
+
+
+def test_biases_become_pairs_in_the_order_of_ids() -> None:
+    biased = Sampling(logit_bias={9: -100, 7: 0.5})
+    assert biased.logit_bias == ((7, 0.5), (9, -100.0))
+    assert biased == biased.but(top_k=0) == Sampling(logit_bias=[(9, -100), (7, 0.5)])  # type: ignore[arg-type]
+    assert Sampling(logit_bias=None) == Sampling(logit_bias={}) == Sampling()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({}, False),
+        ({"presence_penalty": 0.1}, True),
+        ({"frequency_penalty": 0.1}, True),
+        ({"logit_bias": {7: 1}}, True),
+        ({"response_format": ResponseFormat("json_object")}, True),
+        ({"temperature": 0.1, "top_p": 0.5, "stop": ("x",)}, False),
+    ],
+)
+def test_some_ways_to_sample_change_the_logits(how: dict[str, Any], expected: bool) -> None:
+    assert Sampling(**how).reshapes is expected
+
+
+def test_tools_stay_with_a_prompt_and_nobody_can_change_them() -> None:
+    asked: dict[str, Any] = {"type": "function", "function": {"name": "add"}}
+    prompt = replace(CHAT, tools=(asked,))
+    asked["function"]["name"] = "subtract"
+    prompt.tools[0]["function"]["name"] = "multiply"
+    assert prompt.tools == ({"type": "function", "function": {"name": "add"}},)
+    assert prompt.step("ask").then(Message("assistant", "4")).tools == prompt.tools
+
+
+@pytest.mark.parametrize("bad", [TOOL, "add", None, ["add"], [{"f": {1, 2}}], [{"f": NAN}], [{"f": "\ud800"}]])
+def test_a_tool_that_is_no_json_is_refused(bad: Any) -> None:
+    with pytest.raises(RequestRejected, match=r"^tools="):
+        replace(CHAT, tools=bad)
 
 
 def test_a_fan_draws_with_consecutive_seeds() -> None:
