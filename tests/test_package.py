@@ -11,7 +11,7 @@ import pytest
 import optillm_local
 
 ROOT = Path(optillm_local.__file__).parents[1]
-HEAVY = {"torch", "vllm", "transformers", "sympy", "math_verify", "ray", "starlette"}
+HEAVY = {"torch", "vllm", "transformers", "sympy", "math_verify", "ray", "starlette", "openai"}
 
 
 @pytest.mark.parametrize("module", ["optillm_local", "optillm_local.cli", "optillm_local.engine"])
