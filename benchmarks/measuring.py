@@ -88,17 +88,23 @@ async def ended(client: VLLMClient, n: int, tokens: int, done: Callable[[], obje
     done()
     outside = await watched(client, prompts, floor)
     done()
-    same = sum(a.finish_reason == b.finish_reason for a, b in zip(inside, outside, strict=True))
+    fell = [[_falls_below(one, floor) for one in group] for group in (inside, outside)]
+    same = sum(ours == theirs for ours, theirs in zip(*fell, strict=True))
     found = {"engine": inside, "reader": outside, "nobody": whole}
     return {
         by: {
             "ended": sum(one.finish_reason == "abort" for one in group),
             "generated": sum(one.usage.completion for one in group),
             "discarded": sum(one.usage.discarded for one in group),
-            "same end": f"{same} of {n}" if by != "nobody" else "-",
+            "same verdict": f"{same} of {n}" if by != "nobody" else "-",
         }
         for by, group in found.items()
     }
+
+
+def _falls_below(one: Completion, floor: Floor) -> bool:
+    """Whether any group does; one that falls with its last tokens may be over before its reader ends it."""
+    return bool((group_confidence(token_confidence(one), floor.window) < floor.confidence).any())
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -28,8 +28,8 @@ def program(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 async def test_the_engine_ends_the_same_sequences_sooner(engine: VLLMClient, program: dict[str, Any]) -> None:
     found = await program["ended"](engine, 6, 40, lambda: None)
-    assert found["engine"]["same end"] == "6 of 6"
-    assert found["engine"]["ended"] == found["reader"]["ended"] > 0
+    assert found["engine"]["same verdict"] == "6 of 6"
+    assert found["engine"]["ended"] >= found["reader"]["ended"] > 0
     assert found["engine"]["generated"] < found["reader"]["generated"] <= found["nobody"]["generated"]
 
 
