@@ -10,6 +10,7 @@ in float64, all others in float32.
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,26 +22,41 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
+ROWS = 8
+"""Rows that a CPU measures at once: what it makes of them stays in its caches (3 times as fast as 32 rows)."""
+
+VANISHES = -1000.0
+"""Below this exp is 0, in float64 too; a finite number, so that no weight times it is NaN."""
+
 
 def measure(logits: Float[Tensor, "rows vocab"], k: int = 20) -> Uncertainty:
     """Statistics of every row, and its k likeliest tokens (all, if the vocabulary is smaller)."""
+    if not logits.is_cpu or len(logits) <= ROWS:
+        return _measure(logits, k)
+    parts = [_measure(rows, k) for rows in torch.split(logits, ROWS)]
+    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Uncertainty)}
+    return Uncertainty(**{name: torch.cat(column) for name, column in columns.items()})
+
+
+def _measure(logits: Float[Tensor, "rows vocab"], k: int) -> Uncertainty:
     x = logits if logits.dtype == torch.float64 else logits.float()
     vocab = x.shape[1]
     top, ids = _top(x, min(k, vocab))
     peak = top[:, :1]
     d = x - peak
+    deficit = d.mean(dim=1)
     weights = d.exp()
     total = weights.sum(dim=1)
     log_total = total.log()
-    p = weights / total[:, None]
-    there = d.masked_fill(weights == 0, 0.0)
-    mean = (p * there).sum(dim=1)
+    d.clamp_(min=VANISHES)
+    mean = torch.linalg.vecdot(weights, d) / total
+    d.sub_(mean[:, None]).square_()
     logprobs = (top - peak) - log_total[:, None]
     return Uncertainty(
         logsumexp=peak[:, 0] + log_total,
         entropy=log_total - mean,
-        varentropy=(p * (there - mean[:, None]) ** 2).sum(dim=1),
-        self_certainty=log_total - d.mean(dim=1) - math.log(vocab),
+        varentropy=torch.linalg.vecdot(weights, d) / total,
+        self_certainty=log_total - deficit - math.log(vocab),
         top_ids=ids,
         top_logprobs=logprobs,
         confidence=-logprobs.mean(dim=1),
