@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from optillm_local.core.client import ModelClient
 from optillm_local.core.errors import InvalidConfiguration, did_you_mean
@@ -207,6 +208,17 @@ def _type_name(annotation: Any) -> str:
 def options_as_dict(optimizer: Optimizer) -> Mapping[str, Any]:
     """What an optimizer was set to, for the record."""
     return {option.name: recorded(getattr(optimizer, option.name)) for option in options_of(type(optimizer))}
+
+
+def described(kind: type[Optimizer]) -> dict[str, Any]:
+    """What an optimizer is and its options, as JSON has it."""
+    options = [
+        {"name": o.name, "type": o.type, "default": spelled(o.default), "description": o.description}
+        for o in options_of(kind)
+    ]
+    about = {"description": kind.description, "source": kind.source, "options": options}
+    plain: dict[str, Any] = to_jsonable_python(about, inf_nan_mode="null", fallback=str)
+    return plain
 
 
 def spelled(value: Any) -> Any:

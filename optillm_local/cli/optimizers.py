@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from pydantic_core import to_jsonable_python
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -52,13 +51,7 @@ def describe(name: str) -> dict[str, Any]:
             "source": "",
             "options": [],
         }
-    options = [
-        {"name": o.name, "type": o.type, "default": registry.spelled(o.default), "description": o.description}
-        for o in registry.options_of(kind)
-    ]
-    about = {"name": name, "description": kind.description, "source": kind.source, "options": options}
-    plain: dict[str, Any] = to_jsonable_python(about, inf_nan_mode="null", fallback=str)
-    return plain
+    return {"name": name, **registry.described(kind)}
 
 
 def _tables(known: list[dict[str, Any]]) -> Iterator[RenderableType]:

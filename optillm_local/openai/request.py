@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -144,18 +145,18 @@ class _Request(BaseModel):
             raise RequestRejected(f"optillm_{error.field.replace(' ', '.')}", error.value, error.remedy) from None
 
     @property
+    @abstractmethod
     def limit(self) -> int:
         """Most tokens of an answer."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def alternatives(self) -> int | None:
         """Of each token, how many alternatives are listed; None: log-probabilities are not asked for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prompts(self) -> list[Prompt]:
         """What to answer: one prompt for a chat, one per text for completions as of old."""
-        raise NotImplementedError
 
     def sampling(self) -> Sampling:
         """How the answer is drawn."""

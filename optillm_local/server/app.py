@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic_core import to_jsonable_python
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -107,13 +106,7 @@ def _describe(name: str) -> dict[str, Any]:
         kind = registry.find(name)
     except Exception:
         return about
-    options = [
-        {"name": o.name, "type": o.type, "default": registry.spelled(o.default), "description": o.description}
-        for o in registry.options_of(kind)
-    ]
-    about |= {"description": kind.description, "source": kind.source, "options": options}
-    plain: dict[str, Any] = to_jsonable_python(about, inf_nan_mode="null", fallback=str)
-    return plain
+    return about | registry.described(kind)
 
 
 async def _health(request: Request) -> Response:
